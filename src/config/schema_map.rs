@@ -1,0 +1,91 @@
+//! Where things are in the print system's database: profiles, and overrides merged over them key by key.
+
+/// The resolved map. Names match `^[A-Za-z_][A-Za-z0-9_$]{0,127}$` and are quoted by the dialects.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SchemaMap {
+    pub users: UsersMap,
+    pub cards: CardsMap,
+    pub cost_centers: CostCentersMap,
+    // roles: validated, but nothing reads it yet
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct UsersMap {
+    pub table: String,
+    pub id: String,
+    /// Whether ids are handed out in growing order; `false`: no poll.
+    pub id_grows: bool,
+    pub login: String,
+    pub email: String,
+    pub name: String,
+    pub surname: String,
+    pub source: Option<String>,
+    pub is_user: Test,
+    pub is_deleted: Option<Test>,
+}
+
+/// A closed set of tests on a column, so that one map serves every dialect and no SQL text is ever configured.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Test {
+    BitsSet { column: String, mask: i64 },
+    BitsClear { column: String, mask: i64 },
+    Equals { column: String, value: Value },
+    In { column: String, values: Vec<Value> },
+    IsNull { column: String },
+    All(Vec<Test>),
+    Any(Vec<Test>),
+    Not(Box<Test>),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Value {
+    Number(i64),
+    Text(String),
+    Null,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct CardsMap {
+    pub table: String,
+    pub user: String,
+    pub value: String,
+    pub expires: ExpiresMap,
+    /// Columns that an insert sets beside the mapped ones, in the order configured.
+    pub insert_defaults: Vec<(String, Value)>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct ExpiresMap {
+    pub column: String,
+    pub kind: ExpiresKind,
+    pub zone: Zone,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExpiresKind {
+    Timestamp,
+    Timestamptz,
+    Date,
+    EpochSeconds,
+    EpochMillis,
+}
+
+/// Whose wall clock the column shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Zone {
+    Local,
+    Utc,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct CostCentersMap {
+    pub table: String,
+    pub id: String,
+    pub number: String,
+    pub name: String,
+    /// Columns of `users` that name the user's cost center.
+    pub member_id: String,
+    pub member_number: String,
+    /// A move writes through these names: refused while `false`.
+    pub verified: bool,
+}

@@ -1,0 +1,19 @@
+//! Values that have a rule. No I/O, no clock, no chance: everything here is a function of its arguments.
+
+pub mod ids;
+pub mod mailbox;
+pub mod pattern;
+pub mod pin;
+pub mod secret;
+pub mod share;
+pub mod template;
+pub mod time;
+
+pub use ids::{CostCenter, CostCenterId, CostCenterRef, IssuanceId, PassId, PolicyName, UserId};
+pub use mailbox::Mailbox;
+pub use pattern::Pattern;
+pub use pin::{PinFormat, PinLength};
+pub use secret::{Key, Pin, Secret, StoredValue};
+pub use share::{Limit, Share};
+pub use template::Template;
+pub use time::{Timestamp, WallClock};

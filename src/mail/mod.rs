@@ -1,0 +1,1 @@
+//! Mail: rendering, transports, and the courier.

@@ -1,0 +1,84 @@
+//! What the administrator asks for, once the configuration has been checked.
+
+use std::time::Duration;
+
+use crate::domain::{CostCenterRef, Limit, Mailbox, Pattern, PinLength, PolicyName, Share};
+
+/// One entry of `policies`. The first whose selector accepts a user owns that user (R1).
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub name: PolicyName,
+    pub selector: Selector,
+    pub pin: Option<PinRule>,
+    pub placement: Option<Placement>,
+    pub notify: Notify,
+    pub limits: PolicyLimits,
+}
+
+impl Policy {
+    /// A policy that asks for nothing excludes its users from the later ones (R1).
+    pub fn excludes(&self) -> bool {
+        self.pin.is_none() && self.placement.is_none()
+    }
+}
+
+/// `match`: every condition given must hold; an absent or empty one holds for everybody.
+#[derive(Clone, Debug, Default)]
+pub struct Selector {
+    pub username: Option<Pattern>,
+    pub email: Option<Pattern>,
+    pub cost_center: Vec<CostCenterRef>,
+    pub not_cost_center: Vec<CostCenterRef>,
+    pub has_card: Option<bool>,
+    pub source: Vec<String>,
+}
+
+/// `pin`.
+#[derive(Clone, Debug)]
+pub struct PinRule {
+    pub length: PinLength,
+    pub rewrite: PinRewrite,
+    /// Absent: never expires.
+    pub valid_for: Option<Duration>,
+    pub allow_trivial: bool,
+}
+
+/// `pin.rewrite` (R10). Both issue a PIN where there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PinRewrite {
+    /// Any PIN at all satisfies, an expired one too.
+    Never,
+    /// One expired PIN: all the user's PINs go and one new is issued.
+    Expired,
+}
+
+/// `cost_center`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Placement {
+    MoveTo(CostCenterRef),
+}
+
+/// `notify`.
+#[derive(Clone, Debug)]
+pub struct Notify {
+    pub to: Recipient,
+    /// A key of `templates`; present unless `to` is `None` or the transport is.
+    pub template: Option<String>,
+}
+
+/// `notify.to` (R31).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Recipient {
+    Username,
+    Email,
+    Fixed(Mailbox),
+    Nobody,
+}
+
+/// `limits` of a policy, those of the top level filled in (R23, R24).
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyLimits {
+    pub users_per_pass: Limit<u64>,
+    pub replace_percent: Limit<Share>,
+    pub min_interval: Duration,
+}
