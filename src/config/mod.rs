@@ -46,8 +46,15 @@ pub struct DatabaseConfig {
 #[derive(Clone, Debug)]
 pub enum DatabaseTarget {
     /// A file of the sandbox.
-    Sqlite { path: PathBuf },
-    Postgres { hosts: Vec<(String, u16)>, database: String, user: String, password: Option<Secret> },
+    Sqlite {
+        path: PathBuf,
+    },
+    Postgres {
+        hosts: Vec<(String, u16)>,
+        database: String,
+        user: String,
+        password: Option<Secret>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -136,5 +143,7 @@ pub struct Problem {
 }
 
 impl Config {
-    pub fn load(_path: &Path) -> Result<Config, ConfigProblems> { todo!() }
+    pub fn load(_path: &Path) -> Result<Config, ConfigProblems> {
+        todo!()
+    }
 }

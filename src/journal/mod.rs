@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::config::JournalConfig;
 use crate::domain::{CostCenter, IssuanceId, Mailbox, PassId, Pin, PolicyName, StoredValue, Timestamp, UserId, WallClock};
-use crate::inventory::{Facts, StoredPin, Membership, User};
+use crate::inventory::{Facts, Membership, StoredPin, User};
 
 /// One user's changes in one transaction, and the one mail about them, as handed over before COMMIT.
 #[derive(Clone, Debug)]

@@ -94,7 +94,9 @@ use crate::inventory::{Counts, Places};
 use futures_util::stream::BoxStream;
 
 pub struct Reader {}
-pub struct Store { reader: Reader }
+pub struct Store {
+    reader: Reader,
+}
 pub struct Transaction {}
 pub struct Leadership {}
 
@@ -123,7 +125,11 @@ pub struct Check {
     pub advice: String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum CheckVerdict { Ok, Warning, Failed }
+pub enum CheckVerdict {
+    Ok,
+    Warning,
+    Failed,
+}
 
 /// What the policies need of the schema; only these parts of the map must resolve.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -134,37 +140,71 @@ pub struct Needs {
 }
 
 impl Reader {
-    pub async fn connect(_db: &DatabaseConfig) -> Result<Reader, StoreError> { todo!() }
-    pub async fn inspect(&self, _needs: &Needs) -> Vec<Check> { todo!() }
-    pub async fn clock(&self) -> Result<WallClock, StoreError> { todo!() }
-    pub async fn counts(&self) -> Result<Counts, StoreError> { todo!() }
-    pub async fn places(&self, _wanted: &Wanted) -> Result<Places, StoreError> { todo!() }
+    pub async fn connect(_db: &DatabaseConfig) -> Result<Reader, StoreError> {
+        todo!()
+    }
+    pub async fn inspect(&self, _needs: &Needs) -> Vec<Check> {
+        todo!()
+    }
+    pub async fn clock(&self) -> Result<WallClock, StoreError> {
+        todo!()
+    }
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        todo!()
+    }
+    pub async fn places(&self, _wanted: &Wanted) -> Result<Places, StoreError> {
+        todo!()
+    }
     /// Users in chunks of at most 1,000, in no particular order; one statement, streamed with back-pressure.
-    pub fn read(&self, _filter: &Filter) -> BoxStream<'_, Result<Vec<User>, StoreError>> { todo!() }
+    pub fn read(&self, _filter: &Filter) -> BoxStream<'_, Result<Vec<User>, StoreError>> {
+        todo!()
+    }
     /// Which of these stand in the database, by a plain look without the write lock.
-    pub async fn present(&self, _images: &[AfterImage]) -> Result<Vec<bool>, StoreError> { todo!() }
+    pub async fn present(&self, _images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
+        todo!()
+    }
 }
 impl Store {
-    pub async fn connect(_db: &DatabaseConfig) -> Result<Store, StoreError> { todo!() }
-    pub fn reader(&self) -> &Reader { &self.reader }
+    pub async fn connect(_db: &DatabaseConfig) -> Result<Store, StoreError> {
+        todo!()
+    }
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
     /// Becomes the one active instance for this schema; `None`: another instance is.
-    pub async fn lead(&self) -> Result<Option<Leadership>, StoreError> { todo!() }
+    pub async fn lead(&self) -> Result<Option<Leadership>, StoreError> {
+        todo!()
+    }
     /// Starts the writing transaction, takes the write lock, reads these users again.
-    pub async fn begin(&self, _users: &[UserId]) -> Result<(Transaction, Vec<User>), StoreError> { todo!() }
+    pub async fn begin(&self, _users: &[UserId]) -> Result<(Transaction, Vec<User>), StoreError> {
+        todo!()
+    }
     /// Which of these stand in the database, looked up under the write lock: the truth after a crash or a lost answer.
-    pub async fn landed(&self, _images: &[AfterImage]) -> Result<Vec<bool>, StoreError> { todo!() }
+    pub async fn landed(&self, _images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
+        todo!()
+    }
 }
 impl Leadership {
     /// Whether the session that holds the lock still lives.
-    pub async fn verify(&self) -> Result<(), StoreError> { todo!() }
+    pub async fn verify(&self) -> Result<(), StoreError> {
+        todo!()
+    }
 }
 impl Transaction {
-    pub async fn write(&mut self, _changes: &[UserChange]) -> Result<Vec<Outcome>, StoreError> { todo!() }
-    pub async fn commit(self) -> Committed { todo!() }
+    pub async fn write(&mut self, _changes: &[UserChange]) -> Result<Vec<Outcome>, StoreError> {
+        todo!()
+    }
+    pub async fn commit(self) -> Committed {
+        todo!()
+    }
 }
 impl StoreError {
     /// Closed set: metric label and log field.
-    pub fn kind(&self) -> &'static str { todo!() }
+    pub fn kind(&self) -> &'static str {
+        todo!()
+    }
     /// Whether the same call may succeed later without anybody doing anything.
-    pub fn is_transient(&self) -> bool { todo!() }
+    pub fn is_transient(&self) -> bool {
+        todo!()
+    }
 }
