@@ -8,6 +8,7 @@ use crate::inventory::Counts;
 use crate::plan::limits::Refusal;
 use crate::plan::{Blocker, Skip, codes};
 
+pub mod file;
 pub mod json;
 pub mod text;
 
@@ -35,6 +36,8 @@ pub struct Report {
     pub problems: Vec<Problem>,
     pub mail: MailTotals,
     pub recovered: Recovered,
+    /// Drawn PINs that turned out to be taken.
+    pub collisions: u64,
     /// Why the pass ended early; the totals hold up to there.
     pub error: Option<String>,
 }
@@ -64,6 +67,18 @@ pub struct Problem {
     /// A reason code, as in `explain`.
     pub code: &'static str,
     pub sentence: String,
+}
+
+/// One user in a report's list.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    pub user: UserId,
+    pub login: &'a str,
+    pub policy: &'a str,
+    /// due, skipped, applied, changed_meanwhile or failed.
+    pub state: &'static str,
+    /// Reason codes of what is or would be changed, or why not.
+    pub codes: &'a [&'static str],
 }
 
 /// Mail handled while the pass ran.
@@ -122,7 +137,30 @@ codes!(
     }
 );
 
+impl ChangeKind {
+    /// What the log says when it has happened.
+    pub fn done(self) -> &'static str {
+        match self {
+            ChangeKind::PinIssued => "Issued a PIN",
+            ChangeKind::PinDeleted => "Removed a PIN",
+            ChangeKind::CostCenterMoved => "Changed the cost center",
+        }
+    }
+}
+
 impl PolicyReport {
+    pub fn new(policy: PolicyName) -> PolicyReport {
+        PolicyReport {
+            policy,
+            due: 0,
+            refused: false,
+            skipped: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            failed: 0,
+            changed_meanwhile: 0,
+        }
+    }
+
     pub fn count(&mut self, kind: ChangeKind, outcome: ChangeOutcome, by: u64) {
         if by > 0 {
             *self.changes.entry((kind, outcome)).or_default() += by;
@@ -136,6 +174,30 @@ impl PolicyReport {
 }
 
 impl Report {
+    /// The report of a pass that has done nothing yet.
+    pub fn new(pass: PassId, database: String, kind: PassKind, dry_run: bool, started: Timestamp, policies: Vec<PolicyReport>) -> Report {
+        Report {
+            pass,
+            database,
+            kind,
+            dry_run,
+            started,
+            read_ms: 0,
+            plan_ms: 0,
+            write_ms: 0,
+            seen: 0,
+            counts: None,
+            policies,
+            blockers: Vec::new(),
+            refusals: Vec::new(),
+            problems: Vec::new(),
+            mail: MailTotals::default(),
+            recovered: Recovered::default(),
+            collisions: 0,
+            error: None,
+        }
+    }
+
     /// The problem is counted by whoever reports it; here only the first are kept.
     pub fn problem(&mut self, problem: Problem) {
         if self.problems.len() < PROBLEMS {
