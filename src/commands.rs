@@ -6,12 +6,12 @@ use futures_util::StreamExt;
 use tracing::{error, warn};
 
 use crate::cli::ExitStatus;
+use crate::clock;
 use crate::config::Config;
-use crate::daemon::clock;
 use crate::doctor;
 use crate::explain;
 use crate::inventory::Now;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{JournalError, JournalReader};
 use crate::plan::{Planner, rules};
 use crate::reconcile::{PassError, chain, with_facts};
 use crate::store::{CheckVerdict, Filter, Reader, Wanted};
@@ -63,8 +63,8 @@ pub async fn explain(config: &Config, login: &str) -> ExitStatus {
 async fn explained(config: &Config, login: &str) -> Result<Option<String>, PassError> {
     let database = &config.databases[0]; // the configuration demands exactly one
     let reader = Reader::connect(database).await?;
-    let journal = Journal::open_read(&config.journal).await?;
-    let now = Now { utc: clock(), wall: reader.clock().await? };
+    let journal = JournalReader::open(&config.journal, &config.databases[0].identity()).await?;
+    let now = Now { utc: clock::now(), wall: reader.clock().await? };
     let wanted: Wanted = config.policies.iter().flat_map(rules::named).cloned().collect();
     let places = reader.places(&wanted).await?;
     let planner = Planner::new(&config.policies, &places, now);
@@ -80,7 +80,7 @@ async fn explained(config: &Config, login: &str) -> Result<Option<String>, PassE
 
 pub async fn journal_list(config: &Config) -> ExitStatus {
     told(async {
-        let Some(journal) = Journal::open_read(&config.journal).await? else { return Ok(no_journal(config)) };
+        let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else { return Ok(no_journal(config)) };
         let open = journal.open_issuances().await?;
         let mut text = format!("{} issuances are not finished\n", open.len());
         for entry in open {
@@ -93,7 +93,7 @@ pub async fn journal_list(config: &Config) -> ExitStatus {
 
 pub async fn status(config: &Config) -> ExitStatus {
     told(async {
-        let Some(journal) = Journal::open_read(&config.journal).await? else { return Ok(no_journal(config)) };
+        let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else { return Ok(no_journal(config)) };
         let mut text = match journal.last_pass().await? {
             Some(pass) => format!("last pass: {pass}\n"),
             None => "no pass has ended yet\n".to_owned(),

@@ -7,7 +7,7 @@
 //!
 //! The daemon lets it run for as long as it leads. `--once` ends it when each due mail has been tried once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use crate::clock;
 use crate::config::{Config, TransportConfig};
-use crate::daemon::clock;
 use crate::domain::template::Values;
 use crate::domain::{IssuanceId, PolicyName, Secret, Timestamp};
 use crate::journal::{Answer as Told, Journal, PendingMail};
 use crate::logging::Progress;
-use crate::mail::{Answer, Courier, Delivery as Verdict, Outgoing, State};
+use crate::mail::{Answer, Courier, Delivery as Verdict, Outgoing, State, Timing};
 use crate::metrics::Metrics;
 use crate::reconcile::chain;
 use crate::report::MailTotals;
@@ -41,6 +41,18 @@ const SHORT_PAUSE: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 /// After a failure of the journal or the database.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// A mail that the site refused lets the others go first for so long: it may be the one at fault, and must not be the only
+/// one that ever finds out whether the server is well again.
+const STEP_ASIDE: Duration = Duration::from_secs(120);
+
+/// For how long delivery runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Until stopped; mails are tried again when their time comes.
+    Daemon,
+    /// `--once`: each due mail is tried once, and pauses of less than a minute are waited out.
+    Once,
+}
 
 /// What delivery works with.
 #[derive(Clone)]
@@ -74,11 +86,11 @@ struct Counted {
 }
 
 impl Delivery {
-    pub fn start(desk: Desk) -> Delivery {
+    pub fn start(desk: Desk, mode: Mode) -> Delivery {
         let ring = Arc::new(Notify::new());
         let (finish, finishing) = watch::channel(Finish::No);
         let (progress, done) = watch::channel((0, 0));
-        let task = tokio::spawn(Loop::new(desk, ring.clone(), finishing, progress).run());
+        let task = tokio::spawn(Loop::new(desk, mode, ring.clone(), finishing, progress).run());
         Delivery { ring, finish, done, task }
     }
 
@@ -131,13 +143,16 @@ struct InHand {
 
 struct Loop {
     desk: Desk,
+    mode: Mode,
     ring: Arc<Notify>,
     finishing: watch::Receiver<Finish>,
     progress: watch::Sender<(u64, u64)>,
-    courier: Courier,
+    /// Rendered, and waiting for room in the courier's queue.
+    to_give: VecDeque<Outgoing>,
+    /// Those and the ones that the courier has.
     in_hand: HashMap<IssuanceId, InHand>,
-    /// Tried in this run and not accepted: `--once` does not try them again.
-    left: Vec<IssuanceId>,
+    /// Not to be tried again before then; `None`: not in this run.
+    aside: HashMap<IssuanceId, Option<Instant>>,
     answers: Vec<(IssuanceId, Told)>,
     flush_at: Option<Instant>,
     /// After a failure nothing is taken from the journal until then.
@@ -146,16 +161,16 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(desk: Desk, ring: Arc<Notify>, finishing: watch::Receiver<Finish>, progress: watch::Sender<(u64, u64)>) -> Loop {
-        let courier = Courier::new(&desk.config.mail, desk.config.limits.mails_per_minute);
+    fn new(desk: Desk, mode: Mode, ring: Arc<Notify>, finishing: watch::Receiver<Finish>, progress: watch::Sender<(u64, u64)>) -> Loop {
         Loop {
             desk,
+            mode,
             ring,
             finishing,
             progress,
-            courier,
+            to_give: VecDeque::new(),
             in_hand: HashMap::new(),
-            left: Vec::new(),
+            aside: HashMap::new(),
             answers: Vec::new(),
             flush_at: None,
             rest_until: None,
@@ -164,18 +179,24 @@ impl Loop {
     }
 
     async fn run(mut self) -> Counted {
+        let mut courier = Courier::start(&self.desk.config.mail, self.desk.config.limits.mails_per_minute, Timing::default());
         loop {
             let finish = *self.finishing.borrow_and_update();
             if finish == Finish::Now {
                 break;
             }
-            let next = self.refill(finish).await;
+            let next = self.refill(courier.state(), finish).await;
             if finish == Finish::WhenTried && self.in_hand.is_empty() && self.answers.is_empty() && next.is_none() {
                 break;
             }
             let wake = [next, self.flush_at].into_iter().flatten().min();
             tokio::select! {
-                answer = self.courier.take() => self.answered(answer),
+                Some(answer) = courier.answers.recv() => self.answered(answer),
+                Ok(room) = courier.outgoing.reserve(), if !self.to_give.is_empty() => {
+                    if let Some(mail) = self.to_give.pop_front() {
+                        room.send(mail);
+                    }
+                }
                 () = self.ring.notified() => {}
                 _ = self.finishing.changed() => {}
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
@@ -184,23 +205,21 @@ impl Loop {
                 self.flush().await;
             }
         }
-        self.close().await;
-        self.counted.totals.waiting = self.waiting().await;
-        self.counted
+        self.close(courier).await
     }
 
     /// Takes what is due from the journal. When to come again without being rung; `None` while there is nothing to wait for.
-    async fn refill(&mut self, finish: Finish) -> Option<Instant> {
+    async fn refill(&mut self, courier: State, finish: Finish) -> Option<Instant> {
         if matches!(self.desk.config.mail.transport, TransportConfig::None) {
             return None;
         }
         let now = Instant::now();
         if let Some(rest) = self.rest_until.filter(|rest| *rest > now) {
-            return (finish == Finish::No).then_some(rest);
+            return Some(rest);
         }
-        if let State::PausedUntil(until) = self.courier.state() {
+        if let State::PausedUntil(until) = courier {
             let until = Instant::from_std(until);
-            let worth_it = finish == Finish::No || until.saturating_duration_since(now) < SHORT_PAUSE;
+            let worth_it = self.mode == Mode::Daemon || until.saturating_duration_since(now) < SHORT_PAUSE;
             return worth_it.then_some(until);
         }
         let room = WINDOW.saturating_sub(self.in_hand.len() + self.answers.len());
@@ -211,26 +230,30 @@ impl Loop {
             Ok(next) => next,
             Err(()) => {
                 self.rest_until = Some(now + AFTER_FAILURE);
-                (finish == Finish::No).then_some(now + AFTER_FAILURE)
+                (finish == Finish::No).then_some(now + AFTER_FAILURE) // --once leaves the rest to the next run
             }
         }
     }
 
     async fn hand_over(&mut self, room: usize, finish: Finish) -> Result<Option<Instant>, ()> {
-        let now = clock();
-        let mut not: Vec<IssuanceId> = self.in_hand.keys().copied().chain(self.answers.iter().map(|(id, _)| *id)).collect();
-        if finish == Finish::WhenTried {
-            not.extend(&self.left);
-        }
-        let due = self.desk.journal.due_mail(now, room, not).await.map_err(|e| self.trouble("journal", e.kind(), &chain(&e)))?;
+        let (now, instant) = (clock::now(), Instant::now());
+        self.aside.retain(|_, until| until.is_none_or(|until| until > instant));
+        let answered = self.answers.iter().map(|(id, _)| id);
+        let not: Vec<IssuanceId> = self.in_hand.keys().chain(self.aside.keys()).chain(answered).copied().collect();
+        let due = match self.desk.journal.due_mail(now, room, &not).await {
+            Ok(due) => due,
+            Err(e) => return Err(self.trouble("journal", e.kind(), &chain(&e))),
+        };
         for mail in self.still_there(due, now).await? {
-            self.give(mail).await;
+            self.prepare(mail);
         }
         if finish == Finish::WhenTried {
             return Ok(None); // later retries are for the next run
         }
-        let next = self.desk.journal.next_mail_at().await.map_err(|e| self.trouble("journal", e.kind(), &chain(&e)))?;
-        Ok(next.map(|at| Instant::now() + Duration::from_secs((at.0 - now.0).clamp(1, 60) as u64)))
+        match self.desk.journal.next_mail_at(&not).await {
+            Ok(next) => Ok(next.map(|at| instant + Duration::from_secs((at.0 - now.0).clamp(1, 60).unsigned_abs()))),
+            Err(e) => Err(self.trouble("journal", e.kind(), &chain(&e))),
+        }
     }
 
     /// Leaves out mails whose credential no longer stands: sending them would tell a PIN that does not open anything.
@@ -240,7 +263,10 @@ impl Loop {
             return Ok(fresh);
         }
         let images: Vec<AfterImage> = old.iter().map(after_image).collect();
-        let stands = self.desk.store.reader().present(&images).await.map_err(|e| self.trouble("database", e.kind(), &chain(&e)))?;
+        let stands = match self.desk.store.reader().present(&images).await {
+            Ok(stands) => stands,
+            Err(e) => return Err(self.trouble("database", e.kind(), &chain(&e))),
+        };
         for (mail, stands) in old.into_iter().zip(stands) {
             if stands {
                 fresh.push(mail);
@@ -253,10 +279,10 @@ impl Loop {
         Ok(fresh)
     }
 
-    async fn give(&mut self, mail: PendingMail) {
+    fn prepare(&mut self, mail: PendingMail) {
         let Some(template) = self.desk.config.templates.get(&mail.announcement.template) else {
             error!(user.id = %mail.user, "The mail to user {} waits: the template {} is not in the configuration", mail.user, mail.announcement.template);
-            self.left.push(mail.id);
+            self.set_aside(mail.id);
             self.note(mail.id, Told::Deferred { code: None });
             return;
         };
@@ -278,7 +304,7 @@ impl Loop {
             text: Secret::new(rendered.text),
         };
         self.in_hand.insert(mail.id, InHand { policy: mail.policy, due_since: mail.due_since, attempts: mail.attempts });
-        self.courier.give(outgoing).await;
+        self.to_give.push_back(outgoing);
     }
 
     fn answered(&mut self, answer: Answer) {
@@ -287,34 +313,44 @@ impl Loop {
         if matches!(delivery, Verdict::NotTried) {
             return; // it stays due in the journal
         }
-        self.desk.metrics.mail(delivery.outcome(), took.as_secs_f64());
+        self.desk.metrics.mail(delivery.label(), took.as_secs_f64());
         let totals = &mut self.counted.totals;
         let told = match &delivery {
             Verdict::Accepted { .. } => {
                 totals.accepted += 1;
-                self.desk.metrics.delivered(&self.desk.database, &mail.policy.0, clock().since(mail.due_since).as_secs_f64());
-                Told::Accepted
+                self.desk.metrics.delivered(&self.desk.database, &mail.policy, clock::now().since(mail.due_since).as_secs_f64());
+                Some(Told::Accepted)
             }
             Verdict::RecipientRejected(_) => {
                 totals.rejected += 1;
-                Told::Rejected { code: delivery.code() }
+                Some(Told::Rejected { code: delivery.code() })
             }
-            _ => {
+            Verdict::Deferred(_) | Verdict::Unknown => {
                 totals.deferred += 1;
-                Told::Deferred { code: delivery.code() }
+                Some(Told::Deferred { code: delivery.code() })
             }
+            // The site is at fault (R32): the try does not count, the mail stays due, and the courier pauses.
+            Verdict::SiteFault(_) | Verdict::ConnectError(_) | Verdict::NotTried => None,
         };
-        match told {
-            Told::Accepted => debug!(mail.outcome = "accepted", attempts = mail.attempts, "Mail accepted: {delivery}"),
-            _ => {
-                self.left.push(id);
-                warn!(mail.outcome = delivery.outcome(), policy = %mail.policy, "Mail not accepted: {delivery}");
+        if matches!(told, Some(Told::Accepted)) {
+            debug!(mail.outcome = delivery.outcome(), attempts = mail.attempts, "Mail accepted: {delivery}");
+        } else {
+            if !matches!(delivery, Verdict::ConnectError(_)) {
+                self.set_aside(id);
             }
+            warn!(mail.outcome = delivery.outcome(), policy = %mail.policy, "Mail not accepted: {delivery}");
         }
-        self.note(id, told);
+        if let Some(told) = told {
+            self.note(id, told);
+        }
         let done = self.counted.totals;
         let tried = done.accepted + done.rejected + done.deferred;
         self.progress.send_replace((tried, tried + self.in_hand.len() as u64));
+    }
+
+    fn set_aside(&mut self, id: IssuanceId) {
+        let until = (self.mode == Mode::Daemon).then(|| Instant::now() + STEP_ASIDE);
+        self.aside.insert(id, until);
     }
 
     fn note(&mut self, id: IssuanceId, told: Told) {
@@ -329,26 +365,31 @@ impl Loop {
             return;
         }
         let answers = std::mem::take(&mut self.answers);
-        if let Err(e) = self.desk.journal.attempted(answers.clone(), clock()).await {
+        let give_up_after = self.desk.config.mail.give_up_after;
+        if let Err(e) = self.desk.journal.attempted(answers.clone(), clock::now(), give_up_after).await {
             self.trouble("journal", e.kind(), &chain(&e));
             self.answers = answers;
             self.flush_at = Some(Instant::now() + AFTER_FAILURE);
         }
     }
 
-    async fn close(&mut self) {
-        for answer in self.courier.close(STOP_WITHIN).await {
+    /// Ends the courier, and tells the journal what is known.
+    async fn close(mut self, courier: Courier) -> Counted {
+        for answer in courier.shutdown(STOP_WITHIN).await {
             self.answered(answer);
         }
         self.flush().await;
         if !self.answers.is_empty() {
-            error!(mails = self.answers.len(), "The journal did not take the answers to {} mails: those that were accepted will be sent again", self.answers.len());
+            let mails = self.answers.len();
+            error!(mails, "The journal did not take the answers to {mails} mails: those that were accepted will be sent again");
         }
+        self.counted.totals.waiting = self.waiting().await;
+        self.counted
     }
 
     async fn waiting(&self) -> u64 {
-        match self.desk.journal.counts().await {
-            Ok(counts) => counts.iter().filter(|(state, _)| state.is_open()).map(|(_, n)| *n).sum(),
+        match self.desk.journal.reader().counts().await {
+            Ok(counts) => counts.open(),
             Err(e) => {
                 self.trouble("journal", e.kind(), &chain(&e));
                 0

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::clock;
 use crate::config::{Config, TransportConfig};
-use crate::daemon::needs;
 use crate::domain::WallClock;
 use crate::inventory::Now;
-use crate::journal::Journal;
+use crate::journal::JournalReader;
 use crate::mail;
 use crate::plan::{Planner, rules};
-use crate::reconcile::chain;
+use crate::reconcile::{self, chain};
 use crate::store::{Check, CheckVerdict, Reader, Wanted};
 
 /// Looks at everything that a pass needs, and changes nothing.
@@ -21,7 +21,7 @@ pub async fn inspect(config: &Config) -> Vec<Check> {
         match Reader::connect(database).await {
             Err(error) => checks.push(Check::failed("database", chain(&error), "see databases in the configuration")),
             Ok(reader) => {
-                let found = reader.inspect(&needs(config)).await;
+                let found = reader.inspect(&reconcile::needs(config)).await;
                 let reachable = !found.iter().any(|c| c.verdict == CheckVerdict::Failed);
                 checks.extend(found);
                 if reachable {
@@ -41,7 +41,7 @@ async fn cost_centers(config: &Config, reader: &Reader) -> Vec<Check> {
         Ok(places) => places,
         Err(error) => return vec![Check::failed("cost centers", chain(&error), "see schema_map.cost_centers in the configuration")],
     };
-    let now = Now { utc: crate::daemon::clock(), wall: WallClock(0) };
+    let now = Now { utc: clock::now(), wall: WallClock(0) };
     let blockers = Planner::new(&config.policies, &places, now).blockers();
     if blockers.is_empty() {
         return vec![Check::ok("cost centers", format!("all {} that the policies name are there", wanted.len()))];
@@ -77,7 +77,7 @@ fn directory(path: &Path) -> Check {
 
 async fn journal(config: &Config) -> Check {
     let path = config.journal.path.display();
-    match Journal::open_read(&config.journal).await {
+    match JournalReader::open(&config.journal, &config.databases[0].identity()).await {
         Ok(None) => Check::ok("journal", format!("{path} will be made with the first pass")),
         Ok(Some(journal)) => match journal.counts().await {
             Ok(counts) => {

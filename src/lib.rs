@@ -44,6 +44,7 @@
 //! deleting users; one-time links; commands over HTTP; a hook in the print system's rule engine.
 
 pub mod cli;
+pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod daemon;

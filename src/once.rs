@@ -9,10 +9,10 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::cli::{ExitStatus, Once};
+use crate::clock;
 use crate::config::{Config, DatabaseConfig};
-use crate::daemon::{clock, needs};
-use crate::deliver::{Delivery, Desk};
-use crate::journal::{Journal, JournalError};
+use crate::deliver::{Delivery, Desk, Mode};
+use crate::journal::{Journal, JournalError, JournalReader};
 use crate::logging::Progress;
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Ask, PassError, Watch};
@@ -82,7 +82,7 @@ async fn preview(config: &Config, database: &DatabaseConfig, asked: &Once, line:
     let reader = Reader::connect(database).await?;
     inspect(config, &reader).await?;
     wait_for_user(&reader, asked).await?;
-    let journal = Journal::open_read(&config.journal).await?;
+    let journal = JournalReader::open(&config.journal, &database.identity()).await?;
     let watch = Watch { progress: &|_, _| {}, line, committed: &Notify::new(), stop: &|| false };
     Ok(reconcile::preview(&reader, journal.as_ref(), config, database, &ask(asked), &watch).await)
 }
@@ -103,10 +103,10 @@ async fn pass(
     };
     let lead = lead(&store).await?;
     metrics.leader(&database.name, true);
-    let recovered = recover(&store, &journal, clock()).await.map_err(OnceError::Recovery)?;
+    let recovered = recover(&store, &journal, clock::now()).await.map_err(OnceError::Recovery)?;
 
     let desk = Desk { journal: journal.clone(), store: store.clone(), config: config.clone(), database: database.name.clone(), metrics: metrics.clone() };
-    let delivery = Delivery::start(desk);
+    let delivery = Delivery::start(desk, Mode::Once);
     let ring = delivery.ring();
     ring.notify_one();
     let ask = ask(asked);
@@ -127,17 +127,17 @@ async fn pass(
     mails.done();
     report.mail = totals;
     report.recovered.superseded += superseded;
-    metrics.pass(&report, clock());
+    metrics.pass(&report, clock::now());
     journal.checkpoint().await?;
     Ok(report)
 }
 
 fn ask(asked: &Once) -> Ask {
-    Ask { login: asked.user.clone(), max_users: asked.max_users, max_replace: asked.max_replace, ..Ask::full(PassKind::Once, clock()) }
+    Ask { login: asked.user.clone(), max_users: asked.max_users, max_replace: asked.max_replace, ..Ask::full(PassKind::Once, clock::now()) }
 }
 
 async fn inspect(config: &Config, reader: &Reader) -> Result<(), OnceError> {
-    let checks = reader.inspect(&needs(config)).await;
+    let checks = reader.inspect(&reconcile::needs(config)).await;
     checks.iter().filter(|c| c.verdict == CheckVerdict::Warning).for_each(|c| warn!("Inspection: {}: {}; {}", c.name, c.found, c.advice));
     let failed: Vec<String> =
         checks.iter().filter(|c| c.verdict == CheckVerdict::Failed).map(|c| format!("  {}: {}\n    → {}", c.name, c.found, c.advice)).collect();

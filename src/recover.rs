@@ -17,12 +17,12 @@ pub async fn recover(store: &Store, journal: &Journal, now: Timestamp) -> Result
     let mut recovered = Recovered::default();
     for batch in journal.unresolved().await? {
         let images: Vec<AfterImage> = batch
-            .issuances
+            .written
             .iter()
             .map(|i| AfterImage { user: i.user, pin: i.pin.clone(), cost_center: i.cost_center.clone() })
             .collect();
         let landed = store.landed(&images).await?;
-        journal.resolve(batch.id, &landed, now).await?;
+        journal.resolve(batch.batch, &landed, now).await?;
         let found = landed.iter().filter(|l| **l).count() as u64;
         let lost = landed.len() as u64 - found;
         recovered.resent += found;

@@ -8,17 +8,17 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::clock;
 use crate::config::{Config, DatabaseConfig};
-use crate::deliver::{Delivery, Desk};
-use crate::domain::Timestamp;
+use crate::deliver::{Delivery, Desk, Mode};
+use crate::domain::UserId;
 use crate::http::{self, Health};
 use crate::journal::{Journal, JournalError};
 use crate::metrics::Metrics;
-use crate::plan::rules::named;
 use crate::reconcile::{self, Ask, PassError, Watch, chain};
 use crate::recover::recover;
 use crate::report::{PassKind, PassOutcome, Report, text};
-use crate::store::{CheckVerdict, Leadership, Needs, Store, StoreError};
+use crate::store::{CheckVerdict, Leadership, Store, StoreError};
 
 mod schedule;
 mod watermark;
@@ -118,7 +118,7 @@ impl Daemon {
         self.metrics.leader(&self.database.name, true);
         info!("Leading on database {}", self.database.name);
         let desk = Desk { journal: journal.clone(), store: store.clone(), config: self.config.clone(), database: self.database.name.clone(), metrics: self.metrics.clone() };
-        let delivery = Delivery::start(desk);
+        let delivery = Delivery::start(desk, Mode::Daemon);
         let ended = self.passes(journal, &store, &lead, &delivery.ring(), failures).await;
         delivery.stop().await;
         self.metrics.leader(&self.database.name, false);
@@ -127,7 +127,7 @@ impl Daemon {
 
     async fn inspect(&self, store: &Store) -> Result<(), DaemonError> {
         let mut failed = Vec::new();
-        for check in store.reader().inspect(&needs(&self.config)).await {
+        for check in store.reader().inspect(&reconcile::needs(&self.config)).await {
             match check.verdict {
                 CheckVerdict::Ok => {}
                 CheckVerdict::Warning => warn!("Inspection: {}: {}; {}", check.name, check.found, check.advice),
@@ -160,7 +160,7 @@ impl Daemon {
         let mut watermark = Watermark::default();
         let mut resync_at = Instant::now();
         while !self.stopping() {
-            let now = clock();
+            let now = clock::now();
             let above = if Instant::now() >= resync_at { None } else { watermark.at(now) };
             let kind = if above.is_some() { PassKind::Poll } else { PassKind::Resync };
             let ask = Ask { above, ..Ask::full(kind, now) };
@@ -174,7 +174,7 @@ impl Daemon {
             *failures = 0;
             if kind == PassKind::Resync {
                 let jitter = self.config.schedule.jitter;
-                let until = until_resync(&self.config.schedule.resync, schedule::utc(clock()));
+                let until = until_resync(&self.config.schedule.resync, schedule::utc(clock::now()));
                 resync_at = Instant::now() + jittered(until, jitter, rand::random());
             } else if watermark.is_behind(newest.0) {
                 warn!("The newest user id is lower than it was: comparing everything");
@@ -200,7 +200,7 @@ impl Daemon {
         lead: &Leadership,
         ring: &Notify,
         ask: &Ask,
-    ) -> Result<(Report, Option<crate::domain::UserId>), DaemonError> {
+    ) -> Result<(Report, Option<UserId>), DaemonError> {
         self.metrics.pass_started(&self.database.name, ask.kind, ask.utc);
         let stop = self.stop.clone();
         let watch = Watch { progress: &|_, _| {}, line: &|_| {}, committed: ring, stop: &|| *stop.borrow() };
@@ -210,7 +210,7 @@ impl Daemon {
         }
         let mut passed = reconcile::pass(store, lead, journal, &self.config, &self.database, ask, &watch).await;
         passed.report.recovered = recovered;
-        self.metrics.pass(&passed.report, clock());
+        self.metrics.pass(&passed.report, clock::now());
         self.told(&passed.report);
         match passed.error {
             Some(PassError::Store(e)) if !e.is_about_rows() => Err(DaemonError::Store(e)),
@@ -263,20 +263,6 @@ fn fatal(error: PassError) -> DaemonError {
         PassError::Journal(e) => DaemonError::Journal(e),
         other => DaemonError::Inspection(chain(&other)),
     }
-}
-
-/// What the policies need of the schema.
-pub fn needs(config: &Config) -> Needs {
-    Needs {
-        cost_centers: config.policies.iter().any(|p| !named(p).is_empty()),
-        source: config.policies.iter().any(|p| !p.selector.source.is_empty()),
-        moves: config.policies.iter().any(|p| p.placement.is_some()),
-    }
-}
-
-/// Our clock, whole seconds.
-pub fn clock() -> Timestamp {
-    Timestamp(chrono::Utc::now().timestamp())
 }
 
 /// Ends when `flag` turns true, or when nobody can turn it any more.

@@ -163,7 +163,7 @@ impl Batches<'_> {
     async fn plan_again(&self, steps: &[Step], users: Vec<User>, mint: &mut Mint, fallen: &mut Vec<Step>) -> Result<Vec<Staged>, PassError> {
         let planner = Planner::new(&self.config.policies, &self.looked.places, self.looked.now);
         let mut standing: HashMap<UserId, _> =
-            with_facts(Some(self.journal), users).await?.into_iter().map(|(user, facts)| (user.id, (user, facts))).collect();
+            with_facts(Some(self.journal.reader()), users).await?.into_iter().map(|(user, facts)| (user.id, (user, facts))).collect();
         let mut staged = Vec::with_capacity(steps.len());
         for judged in steps {
             match standing.remove(&judged.user).map(|(user, facts)| (planner.verdict(&user, &facts), user)) {

@@ -14,13 +14,13 @@ use tokio::sync::Notify;
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{Limit, PassId, Share, Timestamp, UserId};
 use crate::inventory::{Counts, Facts, Now, Places, User};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, JournalReader};
 use crate::mint::MintError;
 use crate::plan::limits::{self, Figures};
 use crate::plan::{Plan, Planner, Reason, Step, Verdict, rules};
 use crate::policy::Policy;
 use crate::report::{Line, PassKind, PolicyReport, Problem, Report};
-use crate::store::{Filter, Leadership, Reader, Store, StoreError, Wanted};
+use crate::store::{Filter, Leadership, Needs, Reader, Store, StoreError, Wanted};
 
 mod batch;
 mod filter;
@@ -109,7 +109,7 @@ pub struct Passed {
 }
 
 /// What would be done. Given only the reading half of the store, and at most a journal that is open for reading.
-pub async fn preview(reader: &Reader, journal: Option<&Journal>, config: &Config, database: &DatabaseConfig, ask: &Ask, watch: &Watch<'_>) -> Report {
+pub async fn preview(reader: &Reader, journal: Option<&JournalReader>, config: &Config, database: &DatabaseConfig, ask: &Ask, watch: &Watch<'_>) -> Report {
     let mut report = new_report(config, database, ask, true);
     let read = Instant::now();
     match look(reader, journal, config, ask, &mut report, watch).await {
@@ -140,10 +140,10 @@ pub async fn pass(
         journal.pass_started(&report.pass, ask.kind.as_str(), ask.utc).await?;
         newest = store.reader().newest().await?;
         let read = Instant::now();
-        let mut looked = look(store.reader(), Some(journal), config, ask, &mut report, watch).await?;
+        let mut looked = look(store.reader(), Some(journal.reader()), config, ask, &mut report, watch).await?;
         report.read_ms = millis(read);
         let judging = Instant::now();
-        judge(store.reader(), Some(journal), config, ask, &mut looked, &mut report).await?;
+        judge(store.reader(), Some(journal.reader()), config, ask, &mut looked, &mut report).await?;
         report.plan_ms = millis(judging);
         let writing = Instant::now();
         let acted = batch::Batches { store, lead, journal, config, database, watch, looked: &looked, pass: report.pass.clone(), kind: ask.kind, utc: ask.utc }
@@ -155,8 +155,8 @@ pub async fn pass(
     .await;
     let error = ended.err();
     report.error = error.as_ref().map(|e| chain(e));
-    let summary = crate::report::json::render(&report).to_string();
-    if let Err(e) = journal.pass_ended(&report.pass, report.outcome().as_str(), &summary, ask.utc).await {
+    let summary = crate::report::json::render(&report);
+    if let Err(e) = journal.pass_ended(&report.pass, report.outcome().as_str(), summary, ask.utc).await {
         tracing::warn!(error.kind = e.kind(), "Could not note the end of the pass in the journal: {}", chain(&e));
     }
     Passed { report, newest, error }
@@ -165,7 +165,7 @@ pub async fn pass(
 /// Reads, joins with the journal, and plans. Totals and skipped users go into the report.
 pub async fn look(
     reader: &Reader,
-    journal: Option<&Journal>,
+    journal: Option<&JournalReader>,
     config: &Config,
     ask: &Ask,
     report: &mut Report,
@@ -201,7 +201,7 @@ pub async fn look(
 }
 
 /// Joins users with what the journal knows of them; without a journal nothing is known.
-pub async fn with_facts(journal: Option<&Journal>, users: Vec<User>) -> Result<Vec<(User, Facts)>, JournalError> {
+pub async fn with_facts(journal: Option<&JournalReader>, users: Vec<User>) -> Result<Vec<(User, Facts)>, JournalError> {
     match journal {
         Some(journal) => journal.facts(users).await,
         None => Ok(users.into_iter().map(|u| (u, Facts::default())).collect()),
@@ -231,7 +231,7 @@ fn step_codes(step: &Step) -> Vec<&'static str> {
 /// Takes the steps of refused policies out of the plan.
 async fn judge(
     reader: &Reader,
-    journal: Option<&Journal>,
+    journal: Option<&JournalReader>,
     config: &Config,
     ask: &Ask,
     looked: &mut Looked,
@@ -270,6 +270,15 @@ async fn judge(
 fn new_report(config: &Config, database: &DatabaseConfig, ask: &Ask, dry_run: bool) -> Report {
     let policies = config.policies.iter().map(|p| PolicyReport::new(p.name.clone())).collect();
     Report::new(PassId(format!("{:016x}", rand::random::<u64>())), database.name.clone(), ask.kind, dry_run, ask.utc, policies)
+}
+
+/// What the policies need of the schema.
+pub fn needs(config: &Config) -> Needs {
+    Needs {
+        cost_centers: config.policies.iter().any(|p| !rules::named(p).is_empty()),
+        source: config.policies.iter().any(|p| !p.selector.source.is_empty()),
+        moves: config.policies.iter().any(|p| p.placement.is_some()),
+    }
 }
 
 /// An error and its causes in one line.
