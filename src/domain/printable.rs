@@ -31,6 +31,24 @@ impl<W: Write> Write for Printable<W> {
     }
 }
 
+/// JSON as a terminal can be shown it: `json` is the text of a value, in which everything unprintable but the line breaks
+/// of its layout stands inside of strings, and becomes `\u001b` there. The value stays the same.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    let unprintable = |c| c != '\n' && is_unprintable(c);
+    if !json.contains(unprintable) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        match c {
+            // All of them are in the basic plane: four digits do.
+            c if unprintable(c) => _ = write!(out, "\\u{:04x}", u32::from(c)),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// Control characters, line and paragraph separators, and the marks that change the reading direction.
 pub fn is_unprintable(c: char) -> bool {
     c.is_control()
@@ -54,5 +72,14 @@ mod tests {
         assert_eq!(printable("\u{1b}[2Jx\u{9b}1m"), r"\u{1b}[2Jx\u{9b}1m");
         assert_eq!(printable("x\u{202e}nimda\u{2028}"), r"x\u{202e}nimda\u{2028}");
         assert_eq!(printable("\0\u{7f}"), r"\u{0}\u{7f}");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let value = serde_json::json!({"login": "a\u{9b}1m\u{202e}b\n\u{7f}ž"});
+        let text = format!("{value:#}");
+        let shown = printable_json(&text);
+        assert!(!shown.chars().any(|c| c != '\n' && is_unprintable(c)), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).ok(), Some(value));
     }
 }

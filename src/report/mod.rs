@@ -9,6 +9,8 @@ use crate::plan::limits::Refusal;
 use crate::plan::{Blocker, Skip, codes};
 
 pub mod json;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod text;
 
 /// One pass over one database, or the preview of one.
