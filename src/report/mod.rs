@@ -10,6 +10,8 @@ use crate::plan::{Blocker, Skip, codes};
 
 pub mod file;
 pub mod json;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod text;
 
 /// One pass over one database, or the preview of one.
