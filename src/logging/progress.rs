@@ -27,7 +27,9 @@ impl Progress {
     pub fn stage(&self, name: &str, total: Option<u64>) {
         self.done();
         let bar = match total {
-            Some(total) => ProgressBar::new(total).with_style(style("{msg} [{bar:30}] {human_pos}/{human_len} {eta}").progress_chars("=> ")),
+            Some(total) => {
+                ProgressBar::new(total).with_style(style("{msg} [{bar:30}] {human_pos}/{human_len} {eta}").progress_chars("=> "))
+            }
             None => ProgressBar::no_length().with_style(style("{msg} {spinner} {human_pos}")),
         };
         // Added before it is told anything: a bar draws itself as soon as it changes.

@@ -70,7 +70,10 @@ fn what_others_wrote_can_neither_forge_a_line_nor_command_a_terminal() {
             assert_eq!(parsed(line)["display"], HOSTILE);
             assert_eq!(parsed(line)["message"], HOSTILE);
         } else {
-            assert!(line.contains(r#"display="x\n2026-01-01T00:00:00.000Z  INFO credkeeper: all is well\u{1b}[2J\u{9b}1m\u{202e}\u{7f}\"=""#), "{line}");
+            assert!(
+                line.contains(r#"display="x\n2026-01-01T00:00:00.000Z  INFO credkeeper: all is well\u{1b}[2J\u{9b}1m\u{202e}\u{7f}\"=""#),
+                "{line}"
+            );
         }
     }
 }
