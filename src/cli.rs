@@ -519,6 +519,21 @@ mod tests {
     }
 
     #[test]
+    fn a_pass_is_told_by_its_exit_code() {
+        use crate::report::samples::{changed, preview, quiet, troubled};
+        assert_eq!(ExitStatus::of(&quiet(), false), ExitStatus::Done);
+        assert_eq!(ExitStatus::of(&changed(), false), ExitStatus::Done);
+        assert_eq!(ExitStatus::of(&preview(), false), ExitStatus::Done);
+        assert_eq!(ExitStatus::of(&preview(), true), ExitStatus::Pending);
+        assert_eq!(ExitStatus::of(&troubled(), false), ExitStatus::Refused);
+        let mut waiting = changed();
+        waiting.mail.waiting = 1;
+        assert_eq!(ExitStatus::of(&waiting, false), ExitStatus::Partial);
+        waiting.error = Some("the database went away".to_owned());
+        assert_eq!(ExitStatus::of(&waiting, false), ExitStatus::Failed);
+    }
+
+    #[test]
     fn every_shell_gets_a_completion_script() {
         for shell in Shell::value_variants() {
             let script = String::from_utf8(completions(*shell)).expect("text");
