@@ -17,6 +17,14 @@ impl Outbox {
         Outbox { directory }
     }
 
+    /// Makes the directory, unless it is there.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn create(&self) -> io::Result<()> {
+        create_private(&self.directory)
+    }
+
     /// Writes one message under a temporary name, makes it durable, then renames it: whoever reads the directory never
     /// sees half a message. The same Message-ID again replaces the file, so that a mail repeated after a crash is one
     /// mail (invariant I3).
@@ -24,7 +32,7 @@ impl Outbox {
     /// # Errors
     /// Whatever the file system says; the message then is not there.
     pub fn write(&self, message_id: &str, message: &[u8]) -> io::Result<PathBuf> {
-        create_private(&self.directory)?;
+        self.create()?;
         let name = file_name(message_id);
         let target = self.directory.join(format!("{name}.eml"));
         let temporary = self.directory.join(format!(".{name}.tmp"));

@@ -8,24 +8,26 @@
 //! store or the journal: it neither knows whether a credential still stands nor remembers a mail once answered, and it
 //! retries nothing by itself; the owner decides from the [`Delivery`] when to give a mail again.
 //!
-//! - [`message`] makes the bytes; no text of a user or a database can become a header or a second recipient.
-//! - [`delivery`] is the verdict on one mail and the rule of who is to blame (product rule R32).
-//! - [`smtp`] and [`directory`] are the wires, [`transport`] the choice between them.
-//! - [`pace`] spreads mails over time; [`gate`] stops them all while the site, not a recipient, is at fault.
-//! - [`courier`] is the only part with tasks and a clock.
+//! - `message` makes the bytes; no text of a user or a database can become a header or a second recipient.
+//! - `delivery` is the verdict on one mail and the rule of who is to blame (product rule R32).
+//! - `smtp` and `directory` are the wires, `transport` the choice between them.
+//! - `pace` spreads mails over time; `gate` stops them all while the site, not a recipient, is at fault.
+//! - `courier` is the only part with tasks and a clock.
 //!
 //! Must not: log an address in full, a subject or a body; use a connection again after anything unexpected.
 
-pub mod courier;
-pub mod delivery;
-pub mod directory;
-pub mod gate;
-pub mod message;
-pub mod pace;
-pub mod reply;
-pub mod smtp;
-pub mod transport;
+mod courier;
+mod delivery;
+mod directory;
+mod gate;
+mod message;
+mod pace;
+mod reply;
+mod smtp;
+mod transport;
 
 pub use courier::{Answer, Courier, State, Timing};
-pub use delivery::{Delivery, MailError, Refusal, Stage};
-pub use message::Outgoing;
+pub use delivery::{Delivery, Enhanced, MailError, Refusal, Stage};
+pub use message::{Outgoing, compose};
+pub use smtp::Deadlines;
+pub use transport::probe;

@@ -85,6 +85,15 @@ impl Session {
         }
     }
 
+    /// Greets the server and leaves again.
+    ///
+    /// # Errors
+    /// As a mail would get it.
+    pub async fn probe(&self) -> Result<(), Delivery> {
+        Connection::open(&self.config, &self.deadlines).await?.quit().await;
+        Ok(())
+    }
+
     /// Says good-bye, without waiting for the answer.
     pub async fn close(&mut self) {
         if let Some(connection) = self.connection.take() {

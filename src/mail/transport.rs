@@ -63,6 +63,20 @@ impl Transport {
     }
 }
 
+/// Whether mail could go now: for `doctor`. Greets a server and leaves again; makes the directory.
+///
+/// # Errors
+/// As a mail would get it.
+pub async fn probe(config: &MailConfig) -> Result<(), Delivery> {
+    match &config.transport {
+        TransportConfig::Smtp(smtp) => Session::new(smtp.clone(), Deadlines::of(smtp)).probe().await,
+        TransportConfig::Directory(path) => {
+            Outbox::new(path.clone()).create().map_err(|error| Delivery::ConnectError(MailError::Write(error)))
+        }
+        TransportConfig::None => Ok(()),
+    }
+}
+
 fn written(result: std::io::Result<PathBuf>) -> Delivery {
     match result {
         Ok(_) => Delivery::Accepted { code: 250, text: "written".to_owned() },

@@ -1,1 +1,4 @@
-mod placeholder {}
+//! The one integration binary: real servers, real files.
+
+mod mail;
+mod smtp;

@@ -56,8 +56,9 @@ impl Peer {
 
 async fn play(stream: TcpStream, script: Script, ears: Arc<Mutex<Vec<String>>>) {
     let mut stream = BufReader::new(stream);
-    let (mut in_message, mut line) = (false, String::new());
+    let mut line = String::new();
     for item in script {
+        let in_message = item.starts_with("354");
         match *item {
             CLOSE => return,
             STALL => break,
@@ -65,7 +66,6 @@ async fn play(stream: TcpStream, script: Script, ears: Arc<Mutex<Vec<String>>>) 
                 if stream.get_mut().write_all(format!("{}\r\n", text.replace('|', "\r\n")).as_bytes()).await.is_err() {
                     return;
                 }
-                in_message = text.starts_with("354");
             }
         }
         loop {
