@@ -13,7 +13,8 @@ use crate::explain;
 use crate::inventory::Now;
 use crate::journal::{JournalError, JournalReader};
 use crate::plan::{Planner, rules};
-use crate::reconcile::{PassError, chain, with_facts};
+use crate::logging::chain;
+use crate::reconcile::{PassError, with_facts};
 use crate::store::{CheckVerdict, Filter, Reader, Wanted};
 
 /// Prints to the standard output. A reader that went away (`| head`) is no failure.

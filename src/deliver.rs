@@ -21,10 +21,9 @@ use crate::config::{Config, TransportConfig};
 use crate::domain::template::Values;
 use crate::domain::{IssuanceId, PolicyName, Secret, Timestamp};
 use crate::journal::{Answer as Told, Journal, PendingMail};
-use crate::logging::Progress;
+use crate::logging::{Progress, chain};
 use crate::mail::{Answer, Courier, Delivery as Verdict, Outgoing, State, Timing};
-use crate::metrics::Metrics;
-use crate::reconcile::chain;
+use crate::metrics::{MailOutcome, Metrics};
 use crate::report::MailTotals;
 use crate::store::{AfterImage, Store};
 
@@ -75,7 +74,7 @@ enum Finish {
 pub struct Delivery {
     ring: Arc<Notify>,
     finish: watch::Sender<Finish>,
-    done: watch::Receiver<(u64, u64)>,
+    done: watch::Receiver<u64>,
     task: JoinHandle<Counted>,
 }
 
@@ -89,7 +88,7 @@ impl Delivery {
     pub fn start(desk: Desk, mode: Mode) -> Delivery {
         let ring = Arc::new(Notify::new());
         let (finish, finishing) = watch::channel(Finish::No);
-        let (progress, done) = watch::channel((0, 0));
+        let (progress, done) = watch::channel(0);
         let task = tokio::spawn(Loop::new(desk, mode, ring.clone(), finishing, progress).run());
         Delivery { ring, finish, done, task }
     }
@@ -105,16 +104,19 @@ impl Delivery {
         let Delivery { ring, finish, mut done, mut task } = self;
         finish.send_replace(Finish::WhenTried);
         ring.notify_one();
+        progress.stage("Mailing", None);
+        let mut shown = 0;
         let counted = loop {
             tokio::select! {
                 ended = &mut task => break ended,
                 Ok(()) = done.changed() => {
-                    let (tried, known) = *done.borrow_and_update();
-                    progress.stage("mails", known);
-                    progress.advance_to(tried);
+                    let tried = *done.borrow_and_update();
+                    progress.advance(tried - shown);
+                    shown = tried;
                 }
             }
         };
+        progress.done();
         let counted = ended(counted);
         (counted.totals, counted.superseded)
     }
@@ -146,7 +148,7 @@ struct Loop {
     mode: Mode,
     ring: Arc<Notify>,
     finishing: watch::Receiver<Finish>,
-    progress: watch::Sender<(u64, u64)>,
+    progress: watch::Sender<u64>,
     /// Rendered, and waiting for room in the courier's queue.
     to_give: VecDeque<Outgoing>,
     /// Those and the ones that the courier has.
@@ -161,7 +163,7 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(desk: Desk, mode: Mode, ring: Arc<Notify>, finishing: watch::Receiver<Finish>, progress: watch::Sender<(u64, u64)>) -> Loop {
+    fn new(desk: Desk, mode: Mode, ring: Arc<Notify>, finishing: watch::Receiver<Finish>, progress: watch::Sender<u64>) -> Loop {
         Loop {
             desk,
             mode,
@@ -313,7 +315,9 @@ impl Loop {
         if matches!(delivery, Verdict::NotTried) {
             return; // it stays due in the journal
         }
-        self.desk.metrics.mail(delivery.label(), took.as_secs_f64());
+        if let Some(outcome) = counted_as(&delivery) {
+            self.desk.metrics.mail(outcome, took.as_secs_f64());
+        }
         let totals = &mut self.counted.totals;
         let told = match &delivery {
             Verdict::Accepted { .. } => {
@@ -344,8 +348,7 @@ impl Loop {
             self.note(id, told);
         }
         let done = self.counted.totals;
-        let tried = done.accepted + done.rejected + done.deferred;
-        self.progress.send_replace((tried, tried + self.in_hand.len() as u64));
+        self.progress.send_replace(done.accepted + done.rejected + done.deferred);
     }
 
     fn set_aside(&mut self, id: IssuanceId) {
@@ -389,7 +392,7 @@ impl Loop {
 
     async fn waiting(&self) -> u64 {
         match self.desk.journal.reader().counts().await {
-            Ok(counts) => counts.open(),
+            Ok(counts) => counts.iter().filter(|(state, _)| state.is_open()).map(|(_, n)| n).sum(),
             Err(e) => {
                 self.trouble("journal", e.kind(), &chain(&e));
                 0
@@ -406,5 +409,17 @@ impl Loop {
 }
 
 fn after_image(mail: &PendingMail) -> AfterImage {
-    AfterImage { user: mail.user, pin: mail.stored.clone().map(|value| (value, mail.expires)), cost_center: None }
+    // Only the credential counts: who was moved on meanwhile still needs to know the PIN.
+    AfterImage { user: mail.user, pin: mail.written.pin.clone(), cost_center: None }
+}
+
+fn counted_as(delivery: &Verdict) -> Option<MailOutcome> {
+    Some(match delivery {
+        Verdict::Accepted { .. } => MailOutcome::Accepted,
+        Verdict::RecipientRejected(_) | Verdict::SiteFault(_) => MailOutcome::Rejected,
+        Verdict::Deferred(_) => MailOutcome::Deferred,
+        Verdict::ConnectError(_) => MailOutcome::ConnectError,
+        Verdict::Unknown => MailOutcome::Unknown,
+        Verdict::NotTried => return None,
+    })
 }

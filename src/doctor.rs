@@ -10,7 +10,8 @@ use crate::inventory::Now;
 use crate::journal::JournalReader;
 use crate::mail;
 use crate::plan::{Planner, rules};
-use crate::reconcile::{self, chain};
+use crate::logging::chain;
+use crate::reconcile;
 use crate::store::{Check, CheckVerdict, Reader, Wanted};
 
 /// Looks at everything that a pass needs, and changes nothing.
@@ -57,10 +58,10 @@ async fn mail_server(config: &Config) -> Check {
     match &config.mail.transport {
         TransportConfig::None => Check::ok("mail", "no mail is sent (transport: none)".to_owned()),
         TransportConfig::Directory(path) => directory(path),
-        TransportConfig::Smtp(smtp) => match mail::smtp::probe(smtp).await {
+        TransportConfig::Smtp(smtp) => match mail::smtp::Session::new(smtp.clone(), mail::smtp::Deadlines::of(smtp)).probe().await {
             Ok(()) => Check::ok("mail", format!("{}:{} answers", smtp.host, smtp.port)),
             Err(error) => {
-                let found = format!("{}:{}: {}", smtp.host, smtp.port, chain(&error));
+                let found = format!("{}:{}: {error}", smtp.host, smtp.port);
                 Check::failed("mail", found, "check mail.host and mail.port, and that this machine may connect there")
             }
         },

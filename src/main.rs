@@ -7,7 +7,7 @@ use std::sync::Arc;
 use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
 use credkeeper::config::Config;
 use credkeeper::metrics::Metrics;
-use credkeeper::reconcile::chain;
+use credkeeper::logging::{Progress, chain};
 use credkeeper::{commands, daemon, logging, once, report, sandbox, service};
 use tokio::sync::watch;
 use tracing::error;

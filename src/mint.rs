@@ -8,7 +8,7 @@ use rand::rngs::SysRng;
 use rand::{TryCryptoRng, TryRng};
 
 use crate::domain::pin::is_trivial;
-use crate::domain::{Pin, PinLength};
+use crate::domain::{Mailbox, PassId, Pin, PinLength};
 use crate::policy::PinRule;
 
 /// Why no PIN could be drawn.
@@ -63,6 +63,17 @@ fn digits<R: TryRng + TryCryptoRng>(random: &mut R, length: PinLength) -> Result
     }
     zeroize::Zeroize::zeroize(&mut bytes);
     Ok(digits)
+}
+
+/// The name of a new pass.
+pub fn pass_id() -> PassId {
+    PassId(format!("{:016x}", rand::random::<u64>()))
+}
+
+/// A Message-ID without its angle brackets, in the sender's domain: 128 random bits, never used twice.
+pub fn message_id(sender: &Mailbox) -> String {
+    let domain = sender.address().rsplit('@').next().unwrap_or_default();
+    format!("{:032x}@{domain}", rand::random::<u128>())
 }
 
 #[cfg(test)]

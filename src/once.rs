@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -59,7 +60,7 @@ impl OnceError {
 ///
 /// # Errors
 /// When no pass could be begun, or its report not be written.
-pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>) -> Result<Report, OnceError> {
+pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progress: &Progress) -> Result<Report, OnceError> {
     let database = &config.databases[0]; // the configuration demands exactly one
     let file = asked.report.as_deref().map(ReportFile::create).transpose().map_err(OnceError::Report)?;
     let line = |line: Line<'_>| {
@@ -70,7 +71,7 @@ pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>) -> Re
     let report = if asked.dry_run {
         preview(&config, database, asked, &line).await?
     } else {
-        pass(config.clone(), database, asked, metrics, &line).await?
+        pass(config.clone(), database, asked, metrics, &line, progress).await?
     };
     if let Some(file) = file {
         file.finish(&report).map_err(OnceError::Report)?;
@@ -93,6 +94,7 @@ async fn pass(
     asked: &Once,
     metrics: Arc<Metrics>,
     line: &(dyn Fn(Line<'_>) + Sync),
+    progress: &Progress,
 ) -> Result<Report, OnceError> {
     let store = Arc::new(Store::connect(database).await?);
     inspect(&config, store.reader()).await?;
@@ -111,20 +113,21 @@ async fn pass(
     ring.notify_one();
     let ask = ask(asked);
     metrics.pass_started(&database.name, ask.kind, ask.utc);
-    let progress = Progress::new(true);
-    progress.stage("users", 0);
-    let done = |done, total| {
-        progress.stage("users", total);
-        progress.advance_to(done);
+    progress.stage("Reading", None);
+    let shown = AtomicU64::new(0);
+    let done = |done: u64, total: u64| {
+        let before = shown.swap(done, Ordering::Relaxed);
+        if before == 0 {
+            progress.stage("Changing", Some(total));
+        }
+        progress.advance(done - before);
     };
     let watch = Watch { progress: &done, line, committed: &ring, stop: &|| false };
     let passed = reconcile::pass(&store, &lead, &journal, &config, database, &ask, &watch).await;
     progress.done();
     let mut report = passed.report;
     report.recovered = recovered;
-    let mails = Progress::new(true);
-    let (totals, superseded) = delivery.finish(&mails).await;
-    mails.done();
+    let (totals, superseded) = delivery.finish(progress).await;
     report.mail = totals;
     report.recovered.superseded += superseded;
     metrics.pass(&report, clock::now());

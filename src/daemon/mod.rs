@@ -15,9 +15,10 @@ use crate::domain::UserId;
 use crate::http::{self, Health};
 use crate::journal::{Journal, JournalError};
 use crate::metrics::Metrics;
-use crate::reconcile::{self, Ask, PassError, Watch, chain};
+use crate::logging::chain;
+use crate::reconcile::{self, Ask, PassError, Watch};
 use crate::recover::recover;
-use crate::report::{PassKind, PassOutcome, Report, text};
+use crate::report::{PassKind, PassOutcome, Report};
 use crate::store::{CheckVerdict, Leadership, Store, StoreError};
 
 mod schedule;
@@ -56,14 +57,17 @@ struct Daemon {
 /// # Errors
 /// When something is wrong that a person has to mend. What passes by itself is waited out.
 pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
-    let health = Arc::new(Health::default());
-    if let Some(listen) = config.http {
-        let stopped = wait_for(stop.clone());
-        let server = http::bind(listen, metrics.clone(), health.clone()).await.map_err(DaemonError::Http)?;
-        tokio::spawn(server.serve(stopped));
-        info!("Serving /metrics, /healthz and /readyz on http://{listen}");
-    }
     let database = config.databases[0].clone(); // the configuration demands exactly one
+    let health = Arc::new(Health::new([database.name.as_str()]));
+    if let Some(listen) = config.http {
+        let server = http::bind(listen).await.map_err(DaemonError::Http)?;
+        let serving = server.serve(health.clone(), metrics.clone(), wait_for(stop.clone()));
+        tokio::spawn(async move {
+            if let Err(e) = serving.await {
+                error!(error.kind = e.kind(), "{}", chain(&e));
+            }
+        });
+    }
     Daemon { config, database, metrics, health, stop }.live().await
 }
 
@@ -78,7 +82,7 @@ impl Daemon {
                     failures += 1;
                     let pause = jittered(backoff(failures), 0.2, rand::random());
                     self.metrics.database_error(&self.database.name, e.kind());
-                    self.health.not_ready(format!("the database is not available ({})", e.kind()));
+                    self.health.failing(&self.database.name, &chain(&e), clock::now());
                     warn!(error.kind = e.kind(), "The database is not available, trying again in {} s: {}", pause.as_secs(), chain(&e));
                     self.pause(pause).await;
                 }
@@ -99,7 +103,7 @@ impl Daemon {
                 Err(e) if e.is_locked() => {
                     if !std::mem::replace(&mut told, true) {
                         info!("Standing by: another instance holds the journal {}", self.config.journal.path.display());
-                        self.health.not_ready("standing by: another instance holds the journal".to_owned());
+                        self.health.standby(&self.database.name);
                     }
                     self.pause(STANDBY).await;
                 }
@@ -148,7 +152,7 @@ impl Daemon {
             }
             if !std::mem::replace(&mut told, true) {
                 info!("Standing by: another instance leads on database {}", self.database.name);
-                self.health.not_ready("standing by: another instance leads on this database".to_owned());
+                self.health.standby(&self.database.name);
             }
             self.pause(STANDBY).await;
         }
@@ -229,7 +233,7 @@ impl Daemon {
             PassOutcome::Failed => warn!(pass.id = %report.pass, pass.kind = report.kind.as_str(), outcome = outcome.as_str(), duration_ms = ms,
                 "The pass ended early: {}", report.error.as_deref().unwrap_or_default()),
             _ => info!(pass.id = %report.pass, pass.kind = report.kind.as_str(), outcome = outcome.as_str(), due, applied, failed = report.failed(),
-                duration_ms = ms, "Pass ended: {}", text::summary(report)),
+                duration_ms = ms, "Pass ended: {}", outcome.sentence()),
         }
         for blocker in &report.blockers {
             error!(policy = %blocker.policy, "Policy {} is blocked: the database has no cost center {}", blocker.policy, blocker.cost_center);
@@ -238,9 +242,9 @@ impl Daemon {
             error!(policy = %refusal.policy, limit = refusal.limit.as_str(), "{refusal}");
         }
         if outcome == PassOutcome::Failed {
-            self.health.not_ready("the last pass ended early".to_owned());
+            self.health.failing(&self.database.name, report.error.as_deref().unwrap_or_default(), clock::now());
         } else {
-            self.health.ready();
+            self.health.ready(&self.database.name, clock::now());
         }
     }
 

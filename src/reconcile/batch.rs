@@ -8,12 +8,13 @@ use std::collections::{HashMap, HashSet};
 
 use tracing::{debug, info, warn};
 
-use super::{Looked, PassError, Watch, chain, step_codes, with_facts};
+use super::{Looked, PassError, Watch, step_codes, with_facts};
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{PassId, PinFormat, Timestamp, UserId};
 use crate::inventory::User;
 use crate::journal::{Announcement, IssuedPin, Journal, Lane, NewIssuance};
-use crate::mint::Mint;
+use crate::logging::chain;
+use crate::mint::{self, Mint};
 use crate::plan::{Planner, Step, Verdict, rules};
 use crate::report::{ChangeKind, ChangeOutcome, Line, PassKind, Problem, Report};
 use crate::store::{Committed, Leadership, Move, Outcome, PinChange, Store, StoreError, UserChange};
@@ -186,9 +187,11 @@ impl Batches<'_> {
             let expires = planner.expiry(step.policy());
             change.pin = Some(PinChange { old: user.pins.clone(), new: new.clone(), forms, expires });
             issued = Some(IssuedPin { pin, stored: new, expires, replaced: user.pins.clone() });
-            if let (Ok(Some(recipient)), Some(template)) = (rules::recipient(policy, &user), &policy.notify.template) {
+            if let (Ok(Some(recipient)), Some(template), Some(sender)) =
+                (rules::recipient(policy, &user), &policy.notify.template, &self.config.mail.from)
+            {
                 announcement = Some(Announcement {
-                    message_id: self.config.mail.message_id(),
+                    message_id: mint::message_id(&sender.address),
                     recipient,
                     template: template.clone(),
                     username: user.login.clone(),

@@ -12,10 +12,11 @@ use futures_util::StreamExt;
 use tokio::sync::Notify;
 
 use crate::config::{Config, DatabaseConfig};
-use crate::domain::{Limit, PassId, Share, Timestamp, UserId};
+use crate::domain::{Limit, Share, Timestamp, UserId};
 use crate::inventory::{Counts, Facts, Now, Places, User};
 use crate::journal::{Journal, JournalError, JournalReader};
-use crate::mint::MintError;
+use crate::logging::chain;
+use crate::mint::{self, MintError};
 use crate::plan::limits::{self, Figures};
 use crate::plan::{Plan, Planner, Reason, Step, Verdict, rules};
 use crate::policy::Policy;
@@ -138,7 +139,7 @@ pub async fn pass(
     let mut newest = None;
     let ended = async {
         journal.pass_started(&report.pass, ask.kind.as_str(), ask.utc).await?;
-        newest = store.reader().newest().await?;
+        newest = Some(store.reader().newest().await?);
         let read = Instant::now();
         let mut looked = look(store.reader(), Some(journal.reader()), config, ask, &mut report, watch).await?;
         report.read_ms = millis(read);
@@ -269,7 +270,7 @@ async fn judge(
 
 fn new_report(config: &Config, database: &DatabaseConfig, ask: &Ask, dry_run: bool) -> Report {
     let policies = config.policies.iter().map(|p| PolicyReport::new(p.name.clone())).collect();
-    Report::new(PassId(format!("{:016x}", rand::random::<u64>())), database.name.clone(), ask.kind, dry_run, ask.utc, policies)
+    Report::new(mint::pass_id(), database.name.clone(), ask.kind, dry_run, ask.utc, policies)
 }
 
 /// What the policies need of the schema.
@@ -279,18 +280,6 @@ pub fn needs(config: &Config) -> Needs {
         source: config.policies.iter().any(|p| !p.selector.source.is_empty()),
         moves: config.policies.iter().any(|p| p.placement.is_some()),
     }
-}
-
-/// An error and its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 fn millis(since: Instant) -> u64 {
