@@ -4,11 +4,26 @@
 //! preview is given; a [`Store`] is a reader plus the writing half.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+
+use crate::config::{DatabaseConfig, DatabaseTarget};
 use crate::domain::{CostCenter, CostCenterRef, StoredValue, UserId, WallClock};
-use crate::inventory::{Membership, StoredPin, User};
+use crate::inventory::{Counts, Membership, Places, Standing, StoredPin, User};
 
-/// Which users a read returns. Real users only where `all_rows` is false.
+mod error;
+mod lead;
+mod postgres;
+mod sql;
+mod sqlite;
+
+pub use error::StoreError;
+pub use lead::Leadership;
+
+/// Which users a read returns. With `due` or `above` real users only ([`Standing::Active`]); a `login` is returned whatever
+/// it stands for; the default filter returns every row.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Filter {
     /// Only rows that may be due, as far as SQL can tell; `None` returns every user. A saving, never a decision: the
@@ -30,6 +45,33 @@ pub struct DueFilter {
     pub expired_at: Option<WallClock>,
     /// Users in the first (by id), but not in the second by both id and number.
     pub to_move: Vec<(InCostCenter, CostCenter)>,
+}
+
+impl DueFilter {
+    /// The filter in plain words. The dialects narrow with what their SQL can do cheaply, then ask this of every row, so
+    /// that a filtered read is the same set on every database.
+    fn holds(&self, user: &User) -> bool {
+        let center = user.cost_center;
+        self.without_pin.as_ref().is_some_and(|within| user.pins.is_empty() && within.contains(center.id.0))
+            || self.expired_at.is_some_and(|at| user.pins.iter().any(|pin| pin.expires.is_some_and(|expires| expires <= at)))
+            || self.to_move.iter().any(|(from, to)| from.contains(center.id.0) && (center.id, center.number) != (to.id, to.number))
+    }
+}
+
+impl InCostCenter {
+    fn contains(&self, id: i64) -> bool {
+        match self {
+            InCostCenter::Any => true,
+            InCostCenter::Of(ids) => ids.contains(&id),
+        }
+    }
+}
+
+impl Filter {
+    fn accepts(&self, user: &User) -> bool {
+        let real_only = self.login.is_none() && (self.due.is_some() || self.above.is_some());
+        (!real_only || user.standing == Standing::Active) && self.due.as_ref().is_none_or(|due| due.holds(user))
+    }
 }
 
 /// `Any`, or the ids of cost centers.
@@ -88,21 +130,33 @@ pub struct AfterImage {
 /// The cost centers to look up.
 pub type Wanted = BTreeSet<CostCenterRef>;
 
-// ---- to be written by the store's author: signatures agreed ----
-use crate::config::DatabaseConfig;
-use crate::inventory::{Counts, Places};
-use futures_util::stream::BoxStream;
+/// The reading half: its sessions are read-only. Made without a connection, so that [`inspect`](Reader::inspect) can report
+/// a refused one.
+pub struct Reader(Dialect);
 
-pub struct Reader {}
+enum Dialect {
+    Postgres(Arc<postgres::Postgres>),
+    Sqlite(Arc<sqlite::Sqlite>),
+}
+
+/// The whole store. Its one writing connection is opened at the first [`begin`](Store::begin).
 pub struct Store {
     reader: Reader,
+    writer: Writer,
 }
-pub struct Transaction {}
-pub struct Leadership {}
 
-#[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct StoreError;
+enum Writer {
+    Postgres(postgres::Writer),
+    Sqlite(sqlite::Writer),
+}
+
+/// An open writing transaction that holds the write lock. Dropping it rolls back.
+pub struct Transaction(Open);
+
+enum Open {
+    Postgres(postgres::Transaction),
+    Sqlite(sqlite::Transaction),
+}
 
 /// How COMMIT was answered.
 #[derive(Debug)]
@@ -124,6 +178,7 @@ pub struct Check {
     /// What to do about it; empty when ok.
     pub advice: String,
 }
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum CheckVerdict {
     Ok,
@@ -131,8 +186,22 @@ pub enum CheckVerdict {
     Failed,
 }
 
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Check {
+        Check { name, verdict: CheckVerdict::Ok, found: found.into(), advice: String::new() }
+    }
+
+    fn warning(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
+        Check { name, verdict: CheckVerdict::Warning, found: found.into(), advice: advice.into() }
+    }
+
+    fn failed(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
+        Check { name, verdict: CheckVerdict::Failed, found: found.into(), advice: advice.into() }
+    }
+}
+
 /// What the policies need of the schema; only these parts of the map must resolve.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Needs {
     pub cost_centers: bool,
     pub source: bool,
@@ -140,71 +209,152 @@ pub struct Needs {
 }
 
 impl Reader {
-    pub async fn connect(_db: &DatabaseConfig) -> Result<Reader, StoreError> {
-        todo!()
+    /// # Errors
+    /// Only a target that can never be connected to; a server that is down shows at the first call.
+    pub async fn connect(db: &DatabaseConfig) -> Result<Reader, StoreError> {
+        Ok(Reader(match &db.target {
+            DatabaseTarget::Postgres { .. } => Dialect::Postgres(Arc::new(postgres::Postgres::new(db)?)),
+            DatabaseTarget::Sqlite { path } => Dialect::Sqlite(Arc::new(sqlite::Sqlite::new(db, path))),
+        }))
     }
-    pub async fn inspect(&self, _needs: &Needs) -> Vec<Check> {
-        todo!()
+
+    /// What `doctor` prints and what a start refuses on. After a failed check those that depend on it are left out.
+    pub async fn inspect(&self, needs: &Needs) -> Vec<Check> {
+        match &self.0 {
+            Dialect::Postgres(db) => db.inspect(needs).await,
+            Dialect::Sqlite(db) => db.inspect(needs).await,
+        }
     }
+
+    /// Now, on the wall clock of the expiry column, as the database tells it (R11).
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
     pub async fn clock(&self) -> Result<WallClock, StoreError> {
-        todo!()
+        match &self.0 {
+            Dialect::Postgres(db) => db.clock().await,
+            Dialect::Sqlite(db) => db.clock().await,
+        }
     }
+
+    /// The figures that judging needs, by one aggregate.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
-        todo!()
+        match &self.0 {
+            Dialect::Postgres(db) => db.counts().await,
+            Dialect::Sqlite(db) => db.counts().await,
+        }
     }
-    pub async fn places(&self, _wanted: &Wanted) -> Result<Places, StoreError> {
-        todo!()
+
+    /// Each of `wanted` as found. A name that two cost centers share counts as absent: guessing could move people into the
+    /// wrong one.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked. Asking for none asks nothing, so a missing table is no error then.
+    pub async fn places(&self, wanted: &Wanted) -> Result<Places, StoreError> {
+        if wanted.is_empty() {
+            return Ok(Places::default());
+        }
+        let found = match &self.0 {
+            Dialect::Postgres(db) => db.places(wanted).await?,
+            Dialect::Sqlite(db) => db.places(wanted).await?,
+        };
+        Ok(sql::pick_places(wanted, &found))
     }
-    /// Users in chunks of at most 1,000, in no particular order; one statement, streamed with back-pressure.
-    pub fn read(&self, _filter: &Filter) -> BoxStream<'_, Result<Vec<User>, StoreError>> {
-        todo!()
+
+    /// Users in chunks of at most 1,000, in no particular order; one statement, streamed with back-pressure. After an error
+    /// the stream ends. Dropping it stops the statement.
+    pub fn read(&self, filter: &Filter) -> BoxStream<'_, Result<Vec<User>, StoreError>> {
+        match &self.0 {
+            Dialect::Postgres(db) => db.read(filter).boxed(),
+            Dialect::Sqlite(db) => db.read(filter).boxed(),
+        }
     }
+
     /// Which of these stand in the database, by a plain look without the write lock.
-    pub async fn present(&self, _images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
-        todo!()
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn present(&self, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
+        match &self.0 {
+            Dialect::Postgres(db) => db.present(images).await,
+            Dialect::Sqlite(db) => db.present(images).await,
+        }
     }
 }
+
 impl Store {
-    pub async fn connect(_db: &DatabaseConfig) -> Result<Store, StoreError> {
-        todo!()
+    /// # Errors
+    /// As [`Reader::connect`].
+    pub async fn connect(db: &DatabaseConfig) -> Result<Store, StoreError> {
+        let reader = Reader::connect(db).await?;
+        let writer = match &reader.0 {
+            Dialect::Postgres(db) => Writer::Postgres(postgres::Writer::new(db.clone())),
+            Dialect::Sqlite(db) => Writer::Sqlite(sqlite::Writer::new(db.clone())),
+        };
+        Ok(Store { reader, writer })
     }
+
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
+
     /// Becomes the one active instance for this schema; `None`: another instance is.
+    ///
+    /// # Errors
+    /// Where the database, or the lock file beside a sandbox, cannot be asked.
     pub async fn lead(&self) -> Result<Option<Leadership>, StoreError> {
-        todo!()
+        match &self.reader.0 {
+            Dialect::Postgres(db) => lead::postgres(db).await,
+            Dialect::Sqlite(db) => lead::sqlite(db.path()),
+        }
     }
-    /// Starts the writing transaction, takes the write lock, reads these users again.
-    pub async fn begin(&self, _users: &[UserId]) -> Result<(Transaction, Vec<User>), StoreError> {
-        todo!()
+
+    /// Starts the writing transaction, takes the write lock, reads these users again; whoever is gone is absent from the
+    /// answer.
+    ///
+    /// # Errors
+    /// Where the lock is not granted within 10 s (kind `lock_timeout`), or the database cannot be asked.
+    pub async fn begin(&self, users: &[UserId]) -> Result<(Transaction, Vec<User>), StoreError> {
+        match &self.writer {
+            Writer::Postgres(writer) => writer.begin(users).await.map(|(t, users)| (Transaction(Open::Postgres(t)), users)),
+            Writer::Sqlite(writer) => writer.begin(users).await.map(|(t, users)| (Transaction(Open::Sqlite(t)), users)),
+        }
     }
-    /// Which of these stand in the database, looked up under the write lock: the truth after a crash or a lost answer.
-    pub async fn landed(&self, _images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
-        todo!()
+
+    /// Which of these stand in the database, looked up under the write lock: the truth after a crash or a lost answer,
+    /// because a transaction of ours that is still running holds the lock until it is visible or undone.
+    ///
+    /// # Errors
+    /// As [`begin`](Store::begin).
+    pub async fn landed(&self, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
+        match &self.writer {
+            Writer::Postgres(writer) => writer.landed(images).await,
+            Writer::Sqlite(writer) => writer.landed(images).await,
+        }
     }
 }
-impl Leadership {
-    /// Whether the session that holds the lock still lives.
-    pub async fn verify(&self) -> Result<(), StoreError> {
-        todo!()
-    }
-}
+
 impl Transaction {
-    pub async fn write(&mut self, _changes: &[UserChange]) -> Result<Vec<Outcome>, StoreError> {
-        todo!()
+    /// One statement for each kind of change, for all users at once. May be called again in the same transaction, for those
+    /// whose PIN was taken.
+    ///
+    /// # Errors
+    /// Where the batch as a whole failed; the transaction can then only be dropped.
+    pub async fn write(&mut self, changes: &[UserChange]) -> Result<Vec<Outcome>, StoreError> {
+        match &mut self.0 {
+            Open::Postgres(transaction) => transaction.write(changes).await,
+            Open::Sqlite(transaction) => transaction.write(changes).await,
+        }
     }
+
+    /// Refused without asking after an error of [`write`](Transaction::write) or an [`Outcome::Torn`].
     pub async fn commit(self) -> Committed {
-        todo!()
-    }
-}
-impl StoreError {
-    /// Closed set: metric label and log field.
-    pub fn kind(&self) -> &'static str {
-        todo!()
-    }
-    /// Whether the same call may succeed later without anybody doing anything.
-    pub fn is_transient(&self) -> bool {
-        todo!()
+        match self.0 {
+            Open::Postgres(transaction) => transaction.commit().await,
+            Open::Sqlite(transaction) => transaction.commit().await,
+        }
     }
 }

@@ -1,0 +1,441 @@
+//! The inspection: what `doctor` prints and what a start refuses on (R40). Each check is one question; only what the policies
+//! need must resolve.
+
+use crate::config::schema_map::{ExpiresKind, Test};
+use crate::domain::PinFormat;
+use crate::store::error::chain;
+use crate::store::{Check, Needs};
+
+use super::*;
+
+mod refusal;
+
+/// The values that this format writes are at most this long.
+fn longest(format: PinFormat) -> i64 {
+    match format {
+        PinFormat::Md5 => 35,
+        PinFormat::Md5WithoutPrefix => 32,
+        PinFormat::Prefix => 19,
+        PinFormat::Plain { .. } => 16,
+    }
+}
+
+/// The kinds of types that a mapped column may have.
+#[derive(Clone, Copy, PartialEq)]
+enum Class {
+    Whole,
+    Text,
+    Any,
+    Moment(ExpiresKind),
+}
+
+impl Class {
+    fn accepts(self, of_type: &str) -> bool {
+        let base = of_type.split('(').next().unwrap_or(of_type).trim();
+        let whole = matches!(base, "smallint" | "integer" | "bigint" | "numeric");
+        match self {
+            Class::Any => true,
+            Class::Whole => whole,
+            Class::Text => matches!(base, "character varying" | "text" | "character" | "citext" | "name"),
+            Class::Moment(ExpiresKind::Timestamp) => of_type.ends_with("without time zone") && of_type.starts_with("timestamp"),
+            Class::Moment(ExpiresKind::Timestamptz) => of_type.ends_with("with time zone"),
+            Class::Moment(ExpiresKind::Date) => base == "date",
+            Class::Moment(ExpiresKind::EpochSeconds | ExpiresKind::EpochMillis) => whole,
+        }
+    }
+
+    fn wanted(self) -> &'static str {
+        match self {
+            Class::Whole => "a whole number",
+            Class::Text => "text",
+            Class::Any => "anything",
+            Class::Moment(ExpiresKind::Timestamp) => "timestamp without time zone",
+            Class::Moment(ExpiresKind::Timestamptz) => "timestamp with time zone",
+            Class::Moment(ExpiresKind::Date) => "date",
+            Class::Moment(ExpiresKind::EpochSeconds) => "a whole number of seconds",
+            Class::Moment(ExpiresKind::EpochMillis) => "a whole number of milliseconds",
+        }
+    }
+}
+
+/// A column as the catalog tells it.
+struct Column {
+    name: String,
+    of_type: String,
+    required: bool,
+    has_default: bool,
+    /// For text types with a bound.
+    length: Option<i64>,
+}
+
+/// A mapped table.
+struct Table {
+    check: &'static str,
+    /// As the map names it.
+    name: String,
+    /// Qualified and quoted.
+    qualified: String,
+    wanted: Vec<(String, Class)>,
+}
+
+impl Postgres {
+    pub(in crate::store) async fn inspect(&self, needs: &Needs) -> Vec<Check> {
+        let client = match self.reading().await {
+            Ok(client) => client,
+            Err(error) => return vec![refusal::check(&self.db, &error)],
+        };
+        let mut checks = Vec::new();
+        if let Err(error) = self.look_through(&client, needs, &mut checks).await {
+            let advice = match (error.kind(), &self.db.schema) {
+                ("permission", Some(schema)) => format!("GRANT USAGE ON SCHEMA {} TO the role of `url`;", quoted(schema)),
+                _ => "see the message; the checks after it were not made".to_owned(),
+            };
+            checks.push(Check::failed("inspection", chain(&error), advice));
+        }
+        checks
+    }
+
+    async fn look_through(&self, client: &Client, needs: &Needs, checks: &mut Vec<Check>) -> Result<(), StoreError> {
+        let map = &self.db.map;
+        checks.push(Check::ok("connection", format!("connected to {}", self.server())));
+        checks.push(self.version(client).await?);
+        checks.push(self.writable(client).await?);
+        if !self.schema(client, checks).await? {
+            return Ok(());
+        }
+
+        let tables = self.tables(needs);
+        let mut columns_of = HashMap::new();
+        let mut complete = true;
+        for table in &tables {
+            let columns = self.columns_of(client, table).await?;
+            let check = compare(table, &columns);
+            complete &= check.verdict != super::super::CheckVerdict::Failed;
+            checks.push(check);
+            columns_of.insert(table.check, columns);
+        }
+        if !complete {
+            return Ok(());
+        }
+        let cards = &tables[1];
+        let empty = Vec::new();
+        let card_columns = columns_of.get(cards.check).unwrap_or(&empty);
+        checks.push(self.defaults(card_columns));
+        checks.push(self.length(card_columns));
+        checks.push(self.privileges(client, needs, &tables, card_columns).await?);
+        checks.push(self.index(client, cards).await?);
+        checks.push(self.formats(client, cards).await?);
+        if map.users.id_grows {
+            checks.extend(self.sequence(client, &tables[0]).await?);
+        }
+        Ok(())
+    }
+
+    async fn version(&self, client: &Client) -> Result<Check, StoreError> {
+        let sql = "SELECT current_setting('server_version')::text, current_setting('server_version_num')::bigint";
+        let rows = self.rows(client, "ask for the version", sql, &[]).await?;
+        let row = only(&rows, "ask for the version")?;
+        let (text, number): (String, i64) = (row.get(0), row.get(1));
+        let found = format!("PostgreSQL {text}");
+        Ok(match number {
+            ..90_500 => Check::failed("server version", found, "PostgreSQL 9.5 or later is needed (INSERT ... ON CONFLICT)"),
+            90_500..100_000 => Check::warning("server version", found, "tested from PostgreSQL 10 on"),
+            _ => Check::ok("server version", found),
+        })
+    }
+
+    /// What a writing session would get: our own reading sessions are read-only by their setting, so the setting that they
+    /// started with is asked for.
+    async fn writable(&self, client: &Client) -> Result<Check, StoreError> {
+        let sql = "SELECT pg_is_in_recovery(), reset_val = 'on' FROM pg_settings WHERE name = 'default_transaction_read_only'";
+        let rows = self.rows(client, "ask whether the server is read-only", sql, &[]).await?;
+        let row = only(&rows, "ask whether the server is read-only")?;
+        Ok(match (row.get(0), row.get(1)) {
+            (true, _) => {
+                Check::failed("writable", "the server is a standby (pg_is_in_recovery)", "name the primary, or all hosts, in `url`")
+            }
+            (_, true) => {
+                let advice = "ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only, or name the primary in `url`";
+                Check::failed("writable", "new sessions are read-only (default_transaction_read_only = on)", advice)
+            }
+            _ => Check::ok("writable", "the server takes changes"),
+        })
+    }
+
+    /// Whether the users table is where the configuration says.
+    async fn schema(&self, client: &Client, checks: &mut Vec<Check>) -> Result<bool, StoreError> {
+        let table = &self.db.map.users.table;
+        let mut binder = Binder::postgres();
+        let (name, qualified) = (binder.text(table), binder.text(&self.qualified(table)));
+        let sql = format!(
+            "SELECT (SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({qualified})),
+                    (SELECT array_agg(n.nspname::text ORDER BY n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                      WHERE c.relname = {name} AND c.relkind IN ('r', 'p', 'v', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')),
+                    current_database()::text"
+        );
+        let rows = self.rows(client, "look for the schema", &sql, &binder.args).await?;
+        let row = only(&rows, "look for the schema")?;
+        let found: Option<String> = row.get(0);
+        let others: Vec<String> = row.get::<_, Option<Vec<String>>>(1).unwrap_or_default();
+        let database: String = row.get(2);
+        let schema = self.db.schema.as_deref().unwrap_or("the connection's default");
+        checks.push(match (&found, others.as_slice()) {
+            (Some(schema), _) => Check::ok("schema", format!("{schema} of database {database}")),
+            (None, []) => {
+                let advice = format!(
+                    "no schema of database {database} holds a table {table}: check the database in `url`, and `schema_map.users.table`"
+                );
+                Check::failed("schema", format!("no table {table} in {schema}"), advice)
+            }
+            (None, others) => {
+                let advice = format!("set `schema` to one that holds a table {table}: {}", others.join(", "));
+                Check::failed("schema", format!("no table {table} in {schema}"), advice)
+            }
+        });
+        Ok(found.is_some())
+    }
+
+    fn qualified(&self, table: &str) -> String {
+        match &self.db.schema {
+            Some(schema) => format!("{}.{}", quoted(schema), quoted(table)),
+            None => quoted(table),
+        }
+    }
+
+    fn tables(&self, needs: &Needs) -> Vec<Table> {
+        let map = &self.db.map;
+        let table = |check, name: &String, wanted: Vec<(&String, Class)>| Table {
+            check,
+            name: name.clone(),
+            qualified: self.qualified(name),
+            wanted: wanted.into_iter().map(|(c, class)| (c.clone(), class)).collect(),
+        };
+        let users = &map.users;
+        let mut of_users = vec![
+            (&users.id, Class::Whole),
+            (&users.login, Class::Text),
+            (&users.email, Class::Text),
+            (&users.name, Class::Text),
+            (&users.surname, Class::Text),
+        ];
+        named_in(&users.is_user, &mut of_users);
+        if let Some(deleted) = &users.is_deleted {
+            named_in(deleted, &mut of_users);
+        }
+        if needs.source {
+            of_users.extend(users.source.iter().map(|s| (s, Class::Any)));
+        }
+        let centers = &map.cost_centers;
+        if needs.cost_centers || needs.moves {
+            of_users.extend([(&centers.member_id, Class::Whole), (&centers.member_number, Class::Whole)]);
+        }
+        let expires = &map.cards.expires;
+        let of_cards =
+            vec![(&map.cards.user, Class::Whole), (&map.cards.value, Class::Text), (&expires.column, Class::Moment(expires.kind))];
+        let mut tables = vec![table("users table", &users.table, of_users), table("cards table", &map.cards.table, of_cards)];
+        if needs.cost_centers || needs.moves {
+            let of_centers = vec![(&centers.id, Class::Whole), (&centers.number, Class::Whole), (&centers.name, Class::Text)];
+            tables.push(table("cost centers table", &centers.table, of_centers));
+        }
+        tables
+    }
+
+    async fn columns_of(&self, client: &Client, table: &Table) -> Result<Vec<Column>, StoreError> {
+        let mut binder = Binder::postgres();
+        // `attidentity` came with version 10: asked for through the row's JSON, which lacks it before.
+        let sql = format!(
+            "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                    a.atthasdef OR coalesce(to_json(a) ->> 'attidentity', '') <> '',
+                    CASE WHEN a.atttypid IN ('varchar'::regtype, 'bpchar'::regtype) AND a.atttypmod > 4 THEN (a.atttypmod - 4)::bigint END
+               FROM pg_attribute a WHERE a.attrelid = to_regclass({}) AND a.attnum > 0 AND NOT a.attisdropped",
+            binder.text(&table.qualified)
+        );
+        let rows = self.rows(client, "look for columns", &sql, &binder.args).await?;
+        let column =
+            |row: &Row| Column { name: row.get(0), of_type: row.get(1), required: row.get(2), has_default: row.get(3), length: row.get(4) };
+        Ok(rows.iter().map(column).collect())
+    }
+
+    /// An insert sets the mapped columns and `insert_defaults`; whatever else is NOT NULL must have a default.
+    fn defaults(&self, columns: &[Column]) -> Check {
+        let map = &self.db.map.cards;
+        let set = |name: &String| {
+            [&map.user, &map.value, &map.expires.column].contains(&name) || map.insert_defaults.iter().any(|(n, _)| n == name)
+        };
+        let open: Vec<&str> = columns.iter().filter(|c| c.required && !c.has_default && !set(&c.name)).map(|c| c.name.as_str()).collect();
+        let absent: Vec<&str> =
+            map.insert_defaults.iter().map(|(n, _)| n.as_str()).filter(|n| !columns.iter().any(|c| c.name == *n)).collect();
+        if !absent.is_empty() {
+            let advice = format!("{} has no such column: take it out of `schema_map.cards.insert_defaults`", map.table);
+            return Check::failed("insert defaults", absent.join(", "), advice);
+        }
+        if !open.is_empty() {
+            let advice = format!("give values in `schema_map.cards.insert_defaults`, for instance {{{}: 0}}", open[0]);
+            return Check::failed("insert defaults", format!("NOT NULL without a default: {}", open.join(", ")), advice);
+        }
+        Check::ok("insert defaults", "every NOT NULL column of the cards table is covered")
+    }
+
+    fn length(&self, columns: &[Column]) -> Check {
+        let needed = longest(self.db.pin_format);
+        let value = &self.db.map.cards.value;
+        match columns.iter().find(|c| c.name == *value).and_then(|c| c.length) {
+            Some(length) if length < needed => Check::failed(
+                "card length",
+                format!("{value} holds {length} characters, a PIN takes {needed}"),
+                "check `pin_format` and `schema_map.cards.value`",
+            ),
+            Some(length) => Check::ok("card length", format!("{value} holds {length} characters, a PIN takes {needed}")),
+            None => Check::ok("card length", format!("{value} has no bound")),
+        }
+    }
+
+    async fn privileges(&self, client: &Client, needs: &Needs, tables: &[Table], card_columns: &[Column]) -> Result<Check, StoreError> {
+        let map = &self.db.map;
+        let (users, cards) = (&tables[0], &tables[1]);
+        // (table, column; none for the whole table, privilege)
+        let mut wanted: Vec<(&Table, Option<&String>, &str)> = Vec::new();
+        for table in tables {
+            wanted.extend(table.wanted.iter().map(|(column, _)| (table, Some(column), "SELECT")));
+        }
+        let expires = &map.cards.expires.column;
+        for column in [&map.cards.user, &map.cards.value, expires].into_iter().chain(map.cards.insert_defaults.iter().map(|(n, _)| n)) {
+            wanted.push((cards, Some(column), "INSERT"));
+        }
+        wanted.extend([&map.cards.value, expires].map(|column| (cards, Some(column), "UPDATE")));
+        wanted.push((cards, None, "DELETE"));
+        if needs.moves {
+            wanted.extend([&map.cost_centers.member_id, &map.cost_centers.member_number].map(|c| (users, Some(c), "UPDATE")));
+        }
+        let mut binder = Binder::postgres();
+        let texts = |of: &dyn Fn(&(&Table, Option<&String>, &str)) -> Option<String>| Arg::Texts(wanted.iter().map(of).collect());
+        let names = binder.bind(texts(&|(table, ..)| Some(table.qualified.clone())));
+        let columns = binder.bind(texts(&|(_, column, _)| column.cloned()));
+        let rights = binder.bind(texts(&|(.., right)| Some((*right).to_owned())));
+        // A column grant serves as well as one on the whole table.
+        let sql = format!(
+            "SELECT w.right_, w.name, current_user::text FROM unnest({names}, {columns}, {rights}) w(name, col, right_)
+              WHERE NOT CASE WHEN w.col IS NULL THEN has_table_privilege(w.name, w.right_) ELSE has_column_privilege(w.name, w.col, w.right_) END
+              GROUP BY 1, 2, 3 ORDER BY 2, 1"
+        );
+        let rows = self.rows(client, "look for privileges", &sql, &binder.args).await?;
+        let mut grants: Vec<String> =
+            rows.iter().map(|r| format!("GRANT {} ON {} TO {};", r.get::<_, &str>(0), r.get::<_, &str>(1), quoted(r.get(2)))).collect();
+        grants.extend(self.sequence_rights(client, cards, card_columns).await?);
+        if grants.is_empty() {
+            return Ok(Check::ok("privileges", "all that the policies need"));
+        }
+        Ok(Check::failed("privileges", format!("{} missing", grants.len()), grants.join(" ")))
+    }
+
+    /// An insert that takes a number from a sequence needs USAGE on it.
+    async fn sequence_rights(&self, client: &Client, cards: &Table, columns: &[Column]) -> Result<Vec<String>, StoreError> {
+        let numbered: Vec<Option<String>> = columns.iter().filter(|c| c.has_default).map(|c| Some(c.name.clone())).collect();
+        let mut binder = Binder::postgres();
+        let (table, numbered) = (binder.text(&cards.qualified), binder.bind(Arg::Texts(numbered)));
+        let sql = format!(
+            "SELECT s.name, current_user::text FROM (SELECT pg_get_serial_sequence({table}, c.name) AS name FROM unnest({numbered}) c(name)
+               JOIN pg_attribute a ON a.attrelid = to_regclass({table}) AND a.attname = c.name AND coalesce(to_json(a) ->> 'attidentity', '') = '') s
+              WHERE s.name IS NOT NULL AND NOT has_sequence_privilege(s.name, 'USAGE')"
+        );
+        let rows = self.rows(client, "look for sequences", &sql, &binder.args).await?;
+        Ok(rows.iter().map(|r| format!("GRANT USAGE ON SEQUENCE {} TO {};", r.get::<_, &str>(0), quoted(r.get(1)))).collect())
+    }
+
+    async fn index(&self, client: &Client, cards: &Table) -> Result<Check, StoreError> {
+        let column = &self.db.map.cards.user;
+        let mut binder = Binder::postgres();
+        let (table, owner) = (binder.text(&cards.qualified), binder.text(column));
+        let sql = format!(
+            "SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+              WHERE i.indrelid = to_regclass({table}) AND i.indisvalid AND i.indpred IS NULL AND a.attname = {owner}"
+        );
+        let rows = self.rows(client, "look for an index", &sql, &binder.args).await?;
+        if only(&rows, "look for an index")?.get::<_, i64>(0) > 0 {
+            return Ok(Check::ok("card index", format!("{}({column}) is indexed", cards.name)));
+        }
+        let advice = format!(
+            "each batch scans the whole table; if the vendor allows it: CREATE INDEX CONCURRENTLY ON {} ({});",
+            cards.qualified,
+            quoted(column)
+        );
+        Ok(Check::warning("card index", format!("no index on {}({column})", cards.name), advice))
+    }
+
+    /// How many values have the shape of each form; never a value.
+    async fn formats(&self, client: &Client, cards: &Table) -> Result<Check, StoreError> {
+        let value = format!("c.{}::text", quoted(&self.db.map.cards.value));
+        let plain = PinFormat::Plain { max_length: 8 };
+        let forms = [PinFormat::Md5, PinFormat::Md5WithoutPrefix, PinFormat::Prefix, plain];
+        let counts: Vec<String> = forms.iter().map(|form| format!("count(*) FILTER (WHERE {})", is_pin(*form, &value))).collect();
+        let sql = format!("SELECT {}, count(*) FROM {} c", counts.join(", "), cards.qualified);
+        let rows = self.rows(client, "look at the PIN formats", &sql, &[]).await?;
+        let row = only(&rows, "look at the PIN formats")?;
+        let [md5, bare, prefix, plain, all] = [0, 1, 2, 3, 4].map(|i| row.get::<_, i64>(i));
+        let other = all - md5 - bare - prefix - plain;
+        let found = format!("{md5} md5, {bare} md5_without_prefix, {prefix} prefix, {plain} of 1 to 8 digits, {other} other");
+        let (ours, name) = match self.db.pin_format {
+            PinFormat::Md5 => (md5, "md5"),
+            PinFormat::Md5WithoutPrefix => (bare, "md5_without_prefix"),
+            PinFormat::Prefix => (prefix, "prefix"),
+            PinFormat::Plain { .. } => (plain, "plain"),
+        };
+        // Short digits alone prove nothing: they may be card numbers.
+        let foreign = md5 + bare + prefix - if matches!(self.db.pin_format, PinFormat::Plain { .. }) { 0 } else { ours };
+        if foreign > ours && foreign >= 10 {
+            let advice = format!("`pin_format` is {name}: compare it with the print system's property conversionPIN");
+            return Ok(Check::warning("PIN formats", found, advice));
+        }
+        Ok(Check::ok("PIN formats", found))
+    }
+
+    /// A sequence that hands out numbers in blocks lets a later row have a smaller id, which a poll would miss.
+    async fn sequence(&self, client: &Client, users: &Table) -> Result<Option<Check>, StoreError> {
+        let id = &self.db.map.users.id;
+        let mut binder = Binder::postgres();
+        let (table, column) = (binder.text(&users.qualified), binder.text(id));
+        let sql = format!(
+            "SELECT s.seqcache FROM pg_sequence s WHERE current_setting('server_version_num')::int >= 100000
+                AND s.seqrelid = to_regclass(pg_get_serial_sequence({table}, {column}))"
+        );
+        // Before version 10 the cache stands in the sequence itself; not worth a statement of its own.
+        let Ok(rows) = self.rows(client, "look at the id sequence", &sql, &binder.args).await else { return Ok(None) };
+        Ok(rows.first().map(|row| match row.get::<_, i64>(0) {
+            ..=1 => Check::ok("id sequence", "ids grow one by one"),
+            cache => {
+                let advice = "set `schema_map.users.id: {column: …, grows: false}`: new users are then found by the full comparison only";
+                Check::warning("id sequence", format!("each session takes {cache} ids at once, so ids do not grow in order"), advice)
+            }
+        }))
+    }
+}
+
+/// The columns that a test looks at.
+fn named_in<'t>(test: &'t Test, into: &mut Vec<(&'t String, Class)>) {
+    match test {
+        Test::BitsSet { column, .. } | Test::BitsClear { column, .. } => into.push((column, Class::Whole)),
+        Test::Equals { column, .. } | Test::In { column, .. } | Test::IsNull { column } => into.push((column, Class::Any)),
+        Test::All(tests) | Test::Any(tests) => tests.iter().for_each(|test| named_in(test, into)),
+        Test::Not(test) => named_in(test, into),
+    }
+}
+
+fn compare(table: &Table, columns: &[Column]) -> Check {
+    if columns.is_empty() {
+        return Check::failed(table.check, format!("there is no table {}", table.qualified), "correct `schema_map`");
+    }
+    let mut wrong = Vec::new();
+    for (name, class) in &table.wanted {
+        match columns.iter().find(|c| c.name == *name) {
+            None => wrong.push(format!("no column {name}")),
+            Some(column) if !class.accepts(&column.of_type) => wrong.push(format!("{name} is {}, not {}", column.of_type, class.wanted())),
+            Some(_) => {}
+        }
+    }
+    if wrong.is_empty() {
+        return Check::ok(table.check, format!("{}, {} columns", table.qualified, table.wanted.len()));
+    }
+    wrong.dedup();
+    let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+    Check::failed(table.check, wrong.join("; "), format!("correct `schema_map`; {} has: {}", table.name, names.join(", ")))
+}

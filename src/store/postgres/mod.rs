@@ -1,0 +1,396 @@
+//! PostgreSQL. Reading sessions come from a pool and are read-only; there is one writing session (`write.rs`), and the
+//! leadership has one of its own.
+//!
+//! Statements are sent with their types, parsed and planned anew each time, in one round trip: a plan that was made for ten
+//! users is never reused for a thousand, and a connection pooler in between sees no prepared statements.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, NoTls, Row};
+
+use crate::config::schema_map::Zone;
+use crate::config::{DatabaseConfig, DatabaseTarget};
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, WallClock};
+use crate::inventory::Counts;
+
+use super::error::{Cause, Kind, StoreError};
+use super::sql::{Arg, Binder, is_pin, quoted};
+use super::{AfterImage, Wanted};
+
+mod expiry;
+mod inspect;
+mod read;
+mod write;
+
+pub(super) use write::{Transaction, Writer};
+
+/// What a client waits longer than the server's own `statement_timeout`, so that the server's answer comes first.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub(super) struct Postgres {
+    db: DatabaseConfig,
+    pool: Pool,
+    layout: OnceCell<Layout>,
+}
+
+/// How the map meets this database; asked for once, at the first use.
+struct Layout {
+    /// Qualified and quoted.
+    users: String,
+    cards: String,
+    cost_centers: String,
+    /// The schema that really holds the users table.
+    schema: String,
+    /// Whether `users` has the columns that name a cost center. Without them everybody is in cost center 0, number 0:
+    /// policies that need more are refused by the inspection.
+    member: bool,
+    source: bool,
+    /// The types of the columns of `cards`, as the server writes them.
+    card_types: HashMap<String, String>,
+    /// `AS MATERIALIZED`, or `AS` before version 12, which always does.
+    materialized: &'static str,
+}
+
+impl Layout {
+    /// The key of the write lock: one per product and resolved schema.
+    fn write_lock(&self) -> i64 {
+        lock_key("credkeeper", &self.schema)
+    }
+
+    fn leader_lock(&self) -> i64 {
+        lock_key("credkeeper leader ", &self.schema)
+    }
+}
+
+/// The first 8 bytes of SHA-256(`product` ‖ `schema`).
+fn lock_key(product: &str, schema: &str) -> i64 {
+    let digest = Sha256::new().chain_update(product).chain_update(schema).finalize();
+    let mut key = [0; 8];
+    key.copy_from_slice(&digest[..8]);
+    i64::from_be_bytes(key)
+}
+
+impl Postgres {
+    pub(super) fn new(db: &DatabaseConfig) -> Result<Postgres, StoreError> {
+        let manager = Manager::from_config(session(db), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Clean });
+        let limit = Some(connect_limit(db));
+        // Set in the session and not among the start-up options: with several hosts the read-write one is asked for, and
+        // that test would see the option. Clean resets it, so it is set again each time.
+        let read_only = || {
+            Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
+                Box::pin(async move { client.batch_execute("SET default_transaction_read_only = on").await.map_err(HookError::Backend) })
+            })
+        };
+        let pool = Pool::builder(manager)
+            .max_size(db.pool_size.max(1))
+            .wait_timeout(Some(db.statement_timeout + GRACE))
+            .create_timeout(limit)
+            .recycle_timeout(limit)
+            .runtime(Runtime::Tokio1)
+            .post_create(read_only())
+            .post_recycle(read_only())
+            .build()
+            .map_err(|e| StoreError::query("building the connection pool", Cause::new(Kind::Query, e.to_string())))?;
+        Ok(Postgres { db: db.clone(), pool, layout: OnceCell::new() })
+    }
+
+    /// Host and port, for messages.
+    fn server(&self) -> String {
+        server(&self.db)
+    }
+
+    async fn reading(&self) -> Result<Object, StoreError> {
+        let refused = |source| StoreError::Connect { server: self.server(), source };
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(e) | PoolError::PostCreateHook(HookError::Backend(e)) => refused(e.into()),
+            PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => {
+                StoreError::Deadline { step: "waiting for a free connection", after: self.db.statement_timeout + GRACE }
+            }
+            PoolError::Timeout(_) => {
+                refused(Cause::new(Kind::Connect, format!("no answer within {} s", connect_limit(&self.db).as_secs())))
+            }
+            other => refused(Cause::new(Kind::Connect, other.to_string())),
+        })
+    }
+
+    async fn layout(&self, client: &Client) -> Result<&Layout, StoreError> {
+        self.layout.get_or_try_init(|| self.look_around(client)).await
+    }
+
+    async fn look_around(&self, client: &Client) -> Result<Layout, StoreError> {
+        let map = &self.db.map;
+        let qualified = |table: &str| match &self.db.schema {
+            Some(schema) => format!("{}.{}", quoted(schema), quoted(table)),
+            None => quoted(table),
+        };
+        let users = qualified(&map.users.table);
+        let mut binder = Binder::postgres();
+        let table = binder.text(&users);
+        let sql = format!(
+            "SELECT n.nspname::text, current_setting('server_version_num')::bigint,
+                    (SELECT array_agg(a.attname::text) FROM pg_attribute a
+                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({table})"
+        );
+        let rows = self.rows(client, "look for the users table", &sql, &binder.args).await?;
+        let Some(row) = rows.first() else {
+            let missing = Cause::new(Kind::Schema, format!("there is no table {users}"));
+            return Err(StoreError::query("look for the users table", missing));
+        };
+        let columns: Vec<String> = row.get::<_, Option<Vec<String>>>(2).unwrap_or_default();
+        let has = |name: &String| columns.contains(name);
+        let cards = qualified(&map.cards.table);
+        let mut binder = Binder::postgres();
+        let sql = format!(
+            "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+              WHERE a.attrelid = to_regclass({}) AND a.attnum > 0 AND NOT a.attisdropped",
+            binder.text(&cards)
+        );
+        let types = self.rows(client, "look for the cards table", &sql, &binder.args).await?;
+        Ok(Layout {
+            card_types: types.iter().map(|r| (r.get(0), r.get(1))).collect(),
+            cards,
+            cost_centers: qualified(&map.cost_centers.table),
+            schema: row.get(0),
+            member: has(&map.cost_centers.member_id) && has(&map.cost_centers.member_number),
+            source: map.users.source.as_ref().is_some_and(has),
+            materialized: if row.get::<_, i64>(1) >= 120_000 { "AS MATERIALIZED" } else { "AS" },
+            users,
+        })
+    }
+
+    /// Runs one statement and collects its rows, within the deadline.
+    async fn rows(&self, client: &Client, step: &'static str, sql: &str, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
+        let args: Vec<_> = args.iter().map(Arg::typed).collect();
+        within(step, self.db.statement_timeout + GRACE, client.query_typed(sql, &args)).await
+    }
+
+    pub(super) async fn clock(&self) -> Result<WallClock, StoreError> {
+        let client = self.reading().await?;
+        let sql = match self.db.map.cards.expires.zone {
+            Zone::Local => "SELECT floor(date_part('epoch', clock_timestamp()::timestamp))::bigint",
+            Zone::Utc => "SELECT floor(date_part('epoch', clock_timestamp()))::bigint",
+        };
+        let rows = self.rows(&client, "ask for the time", sql, &[]).await?;
+        Ok(WallClock(only(&rows, "ask for the time")?.get(0)))
+    }
+
+    pub(super) async fn counts(&self) -> Result<Counts, StoreError> {
+        let client = self.reading().await?;
+        let layout = self.layout(&client).await?;
+        let map = &self.db.map;
+        let mut binder = Binder::postgres();
+        let real = self.real(&mut binder);
+        let value = format!("c.{}::text", quoted(&map.cards.value));
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM {cards} c WHERE {pin}), count(*) FILTER (WHERE {real}), coalesce(max(u.{id}), 0)::bigint FROM {users} u",
+            cards = layout.cards,
+            pin = is_pin(self.db.pin_format, &value),
+            id = quoted(&map.users.id),
+            users = layout.users,
+        );
+        let rows = self.rows(&client, "count", &sql, &binder.args).await?;
+        let row = only(&rows, "count")?;
+        let count = |i: usize| u64::try_from(row.get::<_, i64>(i)).unwrap_or(0);
+        Ok(Counts { pins: count(0), users: count(1), newest: row.get(2) })
+    }
+
+    pub(super) async fn places(&self, wanted: &Wanted) -> Result<Vec<CostCenter>, StoreError> {
+        let client = self.reading().await?;
+        let layout = self.layout(&client).await?;
+        let map = &self.db.map.cost_centers;
+        let (mut numbers, mut names) = (Vec::new(), Vec::new());
+        for place in wanted {
+            match place {
+                CostCenterRef::Number(n) => numbers.push(Some(*n)),
+                CostCenterRef::Name(n) => names.push(Some(n.clone())),
+            }
+        }
+        let mut binder = Binder::postgres();
+        // Arrays of what the configuration names, not a batch: a handful of values against a small table.
+        let (numbers, names) = (binder.bind(Arg::Ints(numbers)), binder.bind(Arg::Texts(names)));
+        let (id, number, name) = (quoted(&map.id), quoted(&map.number), quoted(&map.name));
+        let sql = format!(
+            "SELECT o.{id}::bigint, o.{number}::bigint, o.{name}::text FROM {table} o
+              WHERE o.{id} IS NOT NULL AND o.{number} IS NOT NULL AND o.{name} IS NOT NULL
+                AND (o.{number} = ANY({numbers}) OR o.{name}::text = ANY({names})) ORDER BY 1",
+            table = layout.cost_centers
+        );
+        let rows = self.rows(&client, "look up cost centers", &sql, &binder.args).await?;
+        Ok(rows.iter().map(|r| CostCenter { id: CostCenterId(r.get(0)), number: r.get(1), name: r.get(2) }).collect())
+    }
+
+    pub(super) async fn present(&self, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
+        let client = self.reading().await?;
+        let layout = self.layout(&client).await?;
+        let mut all = Vec::with_capacity(images.len());
+        for part in images.chunks(super::sql::LOOK_UP) {
+            all.extend(self.look_up(&client, layout, part).await?);
+        }
+        Ok(all)
+    }
+
+    /// [`Standing::Active`](crate::inventory::Standing) of row `u`.
+    fn real(&self, binder: &mut Binder) -> String {
+        let users = &self.db.map.users;
+        let mut real = binder.test("u", &users.is_user);
+        if let Some(deleted) = &users.is_deleted {
+            real = format!("{real} AND NOT {}", binder.test("u", deleted));
+        }
+        if let Some(template) = &self.db.template_user {
+            let template = binder.text(template);
+            real = format!("{real} AND coalesce(u.{}::text <> {template}, true)", quoted(&users.login));
+        }
+        format!("({real})")
+    }
+
+    /// A session outside the pool, with the same settings but able to write.
+    pub(super) async fn connect_alone(&self) -> Result<Client, StoreError> {
+        let limit = connect_limit(&self.db);
+        let refused = |source| StoreError::Connect { server: self.server(), source };
+        let (client, connection) = tokio::time::timeout(limit, session(&self.db).connect(NoTls))
+            .await
+            .map_err(|_| refused(Cause::new(Kind::Connect, format!("no answer within {} s", limit.as_secs()))))?
+            .map_err(|e| refused(e.into()))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %Cause::from(error), "A database session ended");
+            }
+        });
+        Ok(client)
+    }
+
+    /// A session of its own that holds the leadership lock; `None` where another session holds it.
+    pub(super) async fn lead(&self) -> Result<Option<(Client, i64)>, StoreError> {
+        let client = self.connect_alone().await?;
+        let key = self.layout(&client).await?.leader_lock();
+        // This session idles by design; from version 14 on a server may be set to end such sessions.
+        let stay = "SELECT set_config('idle_session_timeout', '0', false) WHERE current_setting('server_version_num')::int >= 140000";
+        self.rows(&client, "prepare the leadership session", stay, &[]).await?;
+        let mut binder = Binder::postgres();
+        let sql = format!("SELECT pg_try_advisory_lock({})", binder.int(key));
+        let rows = self.rows(&client, "take the leadership", &sql, &binder.args).await?;
+        Ok(only(&rows, "take the leadership")?.get::<_, bool>(0).then_some((client, key)))
+    }
+
+    /// Whether the session still holds the lock, asked on that very session.
+    pub(super) async fn leads(&self, client: &Client, key: i64) -> Result<bool, StoreError> {
+        let mut binder = Binder::postgres();
+        let sql = format!(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() AND objsubid = 1
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND ((classid::bigint << 32) | objid::bigint) = {}",
+            binder.int(key)
+        );
+        let rows = self.rows(client, "verify the leadership", &sql, &binder.args).await?;
+        Ok(only(&rows, "verify the leadership")?.get::<_, i64>(0) > 0)
+    }
+}
+
+impl Arg {
+    fn typed(&self) -> (&(dyn ToSql + Sync), Type) {
+        match self {
+            Arg::Int(n) => (n, Type::INT8),
+            Arg::Text(t) => (t, Type::TEXT),
+            Arg::Ints(n) => (n, Type::INT8_ARRAY),
+            Arg::Texts(t) => (t, Type::TEXT_ARRAY),
+        }
+    }
+}
+
+fn only<'r>(rows: &'r [Row], step: &'static str) -> Result<&'r Row, StoreError> {
+    rows.first().ok_or_else(|| StoreError::query(step, Cause::new(Kind::Query, "the answer was empty")))
+}
+
+fn server(db: &DatabaseConfig) -> String {
+    match &db.target {
+        DatabaseTarget::Postgres { hosts, .. } => hosts.iter().map(|(h, p)| format!("{h}:{p}")).collect::<Vec<_>>().join(", "),
+        DatabaseTarget::Sqlite { path } => path.display().to_string(),
+    }
+}
+
+/// `connect_timeout` bounds one TCP connect; the whole, over all hosts and with the login, is bounded by this.
+fn connect_limit(db: &DatabaseConfig) -> Duration {
+    let hosts = match &db.target {
+        DatabaseTarget::Postgres { hosts, .. } => hosts.len().max(1),
+        DatabaseTarget::Sqlite { .. } => 1,
+    };
+    db.connect_timeout * u32::try_from(hosts).unwrap_or(1) + GRACE
+}
+
+/// The settings of every session. The time zone is left alone: `local` means the server's own.
+fn session(db: &DatabaseConfig) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    if let DatabaseTarget::Postgres { hosts, database, user, password } = &db.target {
+        for (host, port) in hosts {
+            config.host(host).port(*port);
+        }
+        config.dbname(database).user(user);
+        if let Some(password) = password {
+            config.password(password.expose());
+        }
+        if hosts.len() > 1 {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+    }
+    let idle = Duration::from_secs(30);
+    config
+        .application_name("credkeeper")
+        .connect_timeout(db.connect_timeout)
+        .keepalives(true)
+        .keepalives_idle(idle)
+        .keepalives_interval(Duration::from_secs(10))
+        .tcp_user_timeout(Duration::from_secs(60))
+        .options(format!("-c statement_timeout={} -c idle_in_transaction_session_timeout=30000", db.statement_timeout.as_millis()));
+    config
+}
+
+/// Waits for an answer no longer than `limit`, and notes how long it took.
+async fn within<T>(
+    step: &'static str,
+    limit: Duration,
+    call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, StoreError> {
+    let start = Instant::now();
+    let answer = tokio::time::timeout(limit, call).await;
+    let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::debug!(query = step, duration_ms, ok = matches!(answer, Ok(Ok(_))), "Asked the database");
+    match answer {
+        Ok(answer) => answer.map_err(|e| StoreError::query(step, e)),
+        Err(_) => Err(StoreError::Deadline { step, after: limit }),
+    }
+}
+
+/// Asks the server to stop what this session does, without waiting for it.
+fn cancel(client: &Client) {
+    let token = client.cancel_token();
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move {
+            let _ = tokio::time::timeout(GRACE, token.cancel_query(NoTls)).await;
+        });
+    }
+}
+
+/// So that callers need not name the pool's lifetime.
+pub(super) type Shared = Arc<Postgres>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_keys_never_change() {
+        // From `printf credkeepertenant_1 | sha256sum`: another value would let an old and a new version write together.
+        assert_eq!(lock_key("credkeeper", "tenant_1"), 3_709_224_302_958_588_367);
+        assert_ne!(lock_key("credkeeper", "tenant_1"), lock_key("credkeeper leader ", "tenant_1"));
+        assert_ne!(lock_key("credkeeper", "tenant_1"), lock_key("credkeeper", "tenant_2"));
+    }
+}

@@ -1,0 +1,189 @@
+//! The text of the writing statements, one for each kind of change. Each answers with one row a user: id and verdict.
+
+use super::*;
+use crate::config::schema_map::Value;
+
+pub(super) const APPLIED: i64 = 0;
+pub(super) const PIN_TAKEN: i64 = 1;
+const CHANGED: i64 = 2;
+pub(super) const TORN: i64 = 3;
+
+/// One column of a batch, in the order of the users.
+fn column<T>(batch: &[&UserChange], of: impl Fn(&UserChange) -> Option<T>, arg: fn(Vec<Option<T>>) -> Arg, binder: &mut Binder) -> String {
+    binder.bind(arg(batch.iter().map(|change| of(change)).collect()))
+}
+
+impl Postgres {
+    /// `batch(id, value, ends)`, `held(id)`: whose new PIN stands somewhere in some form, and `own(at, id, value, ends, pin)`:
+    /// the rows that the batch's users have.
+    fn batch_of_pins(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> String {
+        let map = &self.db.map.cards;
+        let ids = column(batch, |c| Some(c.user.0), Arg::Ints, binder);
+        let values = column(batch, |c| c.pin.as_ref().map(|p| p.new.expose().to_owned()), Arg::Texts, binder);
+        let ends = column(batch, |c| c.pin.as_ref()?.expires.map(sql::writable), Arg::Ints, binder);
+        let forms: Vec<(i64, &str)> = batch
+            .iter()
+            .flat_map(|c| c.pin.iter().flat_map(|p| p.forms.iter().chain([&p.new])).map(|form| (c.user.0, form.expose())))
+            .collect();
+        let form_ids = binder.bind(Arg::Ints(forms.iter().map(|(id, _)| Some(*id)).collect()));
+        let forms = binder.bind(Arg::Texts(forms.iter().map(|(_, form)| Some((*form).to_owned())).collect()));
+        let value = format!("c.{}::text", quoted(&map.value));
+        format!(
+            "batch(id, value, ends) {m} (SELECT b.* FROM unnest({ids}, {values}, {ends}) b),
+             forms(id, form) {m} (SELECT f.* FROM unnest({form_ids}, {forms}) f),
+             held {m} (SELECT DISTINCT f.id FROM forms f JOIN {cards} c ON {value} = f.form),
+             found {m} (SELECT c.ctid AS at, b.id, {value} AS value, c.{end} AS raw FROM batch b JOIN {cards} c ON c.{owner} = b.id),
+             own {m} (SELECT o.at, o.id, o.value, {read} AS ends, {pin} AS pin FROM found o)",
+            m = layout.materialized,
+            cards = layout.cards,
+            owner = quoted(&map.user),
+            end = quoted(&map.expires.column),
+            read = expiry::read(&map.expires, "o.raw"),
+            pin = is_pin(self.db.pin_format, "o.value"),
+        )
+    }
+
+    /// Users without any PIN get one, if it stands nowhere. `ON CONFLICT` names no target: it is right with a unique index on
+    /// the card and without, and what it keeps out was taken by somebody else in this moment.
+    pub(super) fn insert(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> String {
+        let map = &self.db.map.cards;
+        let batch = self.batch_of_pins(layout, batch, binder);
+        // Bound as text and cast to what the column is, so that one spelling serves numbers, booleans and dates.
+        let defaults: Vec<(String, String)> = map
+            .insert_defaults
+            .iter()
+            .map(|(name, value)| {
+                let text = match value {
+                    Value::Number(n) => n.to_string(),
+                    Value::Text(t) => t.clone(),
+                    Value::Null => return (quoted(name), "NULL".to_owned()),
+                };
+                let column_type = layout.card_types.get(name).map_or("text", String::as_str);
+                (quoted(name), format!("CAST({} AS {column_type})", binder.text(&text)))
+            })
+            .collect();
+        let names: String = defaults.iter().map(|(name, _)| format!(", {name}")).collect();
+        let values: String = defaults.iter().map(|(_, value)| format!(", {value}")).collect();
+        format!(
+            "WITH {batch},
+             there {m} (SELECT b.id FROM batch b JOIN {users} u ON u.{id} = b.id),
+             pinned {m} (SELECT DISTINCT o.id FROM own o WHERE o.pin),
+             ready {m} (SELECT b.* FROM batch b JOIN there t ON t.id = b.id LEFT JOIN held h ON h.id = b.id
+                          LEFT JOIN pinned p ON p.id = b.id WHERE h.id IS NULL AND p.id IS NULL),
+             done AS (INSERT INTO {cards} ({owner}, {card}, {end}{names})
+                      SELECT r.id, r.value, {write}{values} FROM ready r ON CONFLICT DO NOTHING RETURNING {owner}::bigint AS id)
+             SELECT b.id, (CASE WHEN d.id IS NOT NULL THEN {APPLIED} WHEN p.id IS NOT NULL OR t.id IS NULL THEN {CHANGED}
+                                ELSE {PIN_TAKEN} END)::bigint
+               FROM batch b LEFT JOIN there t ON t.id = b.id LEFT JOIN pinned p ON p.id = b.id LEFT JOIN done d ON d.id = b.id",
+            m = layout.materialized,
+            users = layout.users,
+            id = quoted(&self.db.map.users.id),
+            cards = layout.cards,
+            owner = quoted(&map.user),
+            card = quoted(&map.value),
+            end = quoted(&map.expires.column),
+            write = expiry::write(&map.expires, "r.ends"),
+        )
+    }
+
+    /// Users whose PIN rows are exactly those named, counted with multiplicity: one row becomes the new PIN, so that columns
+    /// that are not mapped live on, and the others go. Rows are told apart by `ctid`: a row that somebody changes meanwhile
+    /// gets another one, and is then missed rather than overwritten.
+    pub(super) fn replace(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> String {
+        let map = &self.db.map.cards;
+        let old: Vec<(i64, &crate::inventory::StoredPin)> =
+            batch.iter().flat_map(|c| c.pin.iter().flat_map(|p| &p.old).map(|old| (c.user.0, old))).collect();
+        let batch = self.batch_of_pins(layout, batch, binder);
+        let ids = binder.bind(Arg::Ints(old.iter().map(|(id, _)| Some(*id)).collect()));
+        let values = binder.bind(Arg::Texts(old.iter().map(|(_, pin)| Some(pin.value.expose().to_owned())).collect()));
+        let ends = binder.bind(Arg::Ints(old.iter().map(|(_, pin)| pin.expires.map(|at| at.0)).collect()));
+        format!(
+            "WITH {batch},
+             named(id, value, ends) {m} (SELECT n.* FROM unnest({ids}, {values}, {ends}) n),
+             differing {m} (SELECT DISTINCT x.id FROM (
+                 SELECT y.id FROM (SELECT o.id, o.value, o.ends, 1 AS n FROM own o WHERE o.pin
+                                   UNION ALL SELECT n.id, n.value, n.ends, -1 FROM named n) y
+                  GROUP BY y.id, y.value, y.ends HAVING sum(y.n) <> 0) x),
+             ready {m} (SELECT b.* FROM batch b LEFT JOIN held h ON h.id = b.id LEFT JOIN differing d ON d.id = b.id
+                         WHERE h.id IS NULL AND d.id IS NULL),
+             rows {m} (SELECT o.at, r.id, r.value, r.ends, row_number() OVER (PARTITION BY o.id ORDER BY o.at) AS place
+                         FROM own o JOIN ready r ON r.id = o.id WHERE o.pin),
+             changed AS (UPDATE {cards} c SET {card} = k.value, {end} = {write} FROM rows k
+                          WHERE c.ctid = k.at AND c.{owner} = k.id AND k.place = 1 RETURNING k.id),
+             deleted AS (DELETE FROM {cards} c USING rows k
+                          WHERE c.ctid = k.at AND c.{owner} = k.id AND k.place > 1 RETURNING k.id),
+             hits AS (SELECT h.id, count(*) AS n FROM (SELECT id FROM changed UNION ALL SELECT id FROM deleted) h GROUP BY h.id),
+             wanted AS (SELECT k.id, count(*) AS n FROM rows k GROUP BY k.id)
+             SELECT b.id, (CASE WHEN d.id IS NOT NULL THEN {CHANGED} WHEN h.id IS NOT NULL THEN {PIN_TAKEN}
+                                WHEN w.n = s.n THEN {APPLIED} WHEN s.n IS NULL THEN {CHANGED} ELSE {TORN} END)::bigint
+               FROM batch b LEFT JOIN held h ON h.id = b.id LEFT JOIN differing d ON d.id = b.id
+                    LEFT JOIN wanted w ON w.id = b.id LEFT JOIN hits s ON s.id = b.id",
+            m = layout.materialized,
+            cards = layout.cards,
+            owner = quoted(&map.user),
+            card = quoted(&map.value),
+            end = quoted(&map.expires.column),
+            write = expiry::write(&map.expires, "k.ends"),
+        )
+    }
+
+    /// Both halves of the membership are compared and both are written (R18).
+    pub(super) fn move_users(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> String {
+        let map = &self.db.map.cost_centers;
+        let part =
+            |of: fn(&crate::store::Move) -> i64, binder: &mut Binder| column(batch, |c| c.cost_center.as_ref().map(of), Arg::Ints, binder);
+        let ids = column(batch, |c| Some(c.user.0), Arg::Ints, binder);
+        let (from_id, from_number) = (part(|m| m.from.id.0, binder), part(|m| m.from.number, binder));
+        let (to_id, to_number) = (part(|m| m.to.id.0, binder), part(|m| m.to.number, binder));
+        let (center, number) = self.membership(layout);
+        format!(
+            "WITH batch(id, from_id, from_number, to_id, to_number) {m}
+                    (SELECT b.* FROM unnest({ids}, {from_id}, {from_number}, {to_id}, {to_number}) b),
+                  moved AS (UPDATE {users} u SET {member_id} = b.to_id, {member_number} = b.to_number FROM batch b
+                             WHERE u.{id} = b.id AND {center} = b.from_id AND {number} = b.from_number RETURNING b.id)
+             SELECT m.id, {APPLIED}::bigint FROM moved m",
+            m = layout.materialized,
+            users = layout.users,
+            id = quoted(&self.db.map.users.id),
+            member_id = quoted(&map.member_id),
+            member_number = quoted(&map.member_number),
+        )
+    }
+
+    /// The places of those images that stand there whole. What would be written is compared, read back as the column tells it:
+    /// a date, or a clock that skips an hour, does not hold every second.
+    pub(super) fn standing(&self, layout: &Layout, images: &[AfterImage], binder: &mut Binder) -> String {
+        let map = &self.db.map;
+        let mut ints = |of: &dyn Fn(usize, &AfterImage) -> Option<i64>| {
+            binder.bind(Arg::Ints(images.iter().enumerate().map(|(i, image)| of(i, image)).collect()))
+        };
+        let places = ints(&|i, _| i64::try_from(i).ok());
+        let ids = ints(&|_, image| Some(image.user.0));
+        let ends = ints(&|_, image| image.pin.as_ref().and_then(|(_, end)| end.map(|end: WallClock| sql::writable(end))));
+        let centers = ints(&|_, image| image.cost_center.as_ref().map(|c| c.id.0));
+        let numbers = ints(&|_, image| image.cost_center.as_ref().map(|c| c.number));
+        let values = images.iter().map(|image| image.pin.as_ref().map(|(value, _)| value.expose().to_owned())).collect();
+        let values = binder.bind(Arg::Texts(values));
+        let (center, number) = self.membership(layout);
+        let written = expiry::read(&map.cards.expires, &format!("({})", expiry::write(&map.cards.expires, "b.ends")));
+        format!(
+            "WITH batch(place, id, value, ends, center, number) {m}
+                    (SELECT b.place, b.id, b.value, {written}, b.center, b.number
+                       FROM unnest({places}, {ids}, {values}, {ends}, {centers}, {numbers}) b(place, id, value, ends, center, number)),
+                  own {m} (SELECT b.place, b.value AS wanted, b.ends, c.{card}::text AS value, {read} AS standing
+                             FROM batch b JOIN {cards} c ON c.{owner} = b.id),
+                  pins {m} (SELECT DISTINCT o.place FROM own o WHERE o.value = o.wanted AND o.standing IS NOT DISTINCT FROM o.ends),
+                  people {m} (SELECT b.place, {center} AS center, {number} AS number FROM batch b JOIN {users} u ON u.{id} = b.id)
+             SELECT DISTINCT b.place FROM batch b JOIN people q ON q.place = b.place LEFT JOIN pins p ON p.place = b.place
+              WHERE (b.value IS NULL OR p.place IS NOT NULL)
+                AND (b.center IS NULL OR (q.center = b.center AND q.number = b.number))",
+            m = layout.materialized,
+            cards = layout.cards,
+            users = layout.users,
+            id = quoted(&map.users.id),
+            owner = quoted(&map.cards.user),
+            card = quoted(&map.cards.value),
+            read = expiry::read(&map.cards.expires, &format!("c.{}", quoted(&map.cards.expires.column))),
+        )
+    }
+}

@@ -1,0 +1,52 @@
+//! The inspection of a sandbox database: short, since this program made it.
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::store::sql::quoted;
+use crate::store::{Check, Needs};
+
+use super::Sqlite;
+
+pub(super) fn inspect(sqlite: &Sqlite, needs: &Needs) -> Vec<Check> {
+    if !sqlite.path.exists() {
+        let found = format!("{} does not exist", sqlite.path.display());
+        return vec![Check::failed("connection", found, "make one with `credkeeper sandbox DIR`, or correct the url")];
+    }
+    let connection = match sqlite.open(OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        Ok(connection) => connection,
+        Err(error) => return vec![Check::failed("connection", error.to_string(), "check the file and its permissions")],
+    };
+    let mut checks = vec![Check::ok("connection", format!("SQLite {} at {}", rusqlite::version(), sqlite.path.display()))];
+    let (users, cards, centers) = (&sqlite.db.map.users, &sqlite.db.map.cards, &sqlite.db.map.cost_centers);
+    let mut user_columns = vec![&users.id, &users.login, &users.email, &users.name, &users.surname];
+    if needs.source {
+        user_columns.extend(&users.source);
+    }
+    // This dialect always reads the membership.
+    user_columns.extend([&centers.member_id, &centers.member_number]);
+    checks.push(table(&connection, "users table", &users.table, &user_columns));
+    checks.push(table(&connection, "cards table", &cards.table, &[&cards.user, &cards.value, &cards.expires.column]));
+    if needs.cost_centers || needs.moves {
+        checks.push(table(&connection, "cost centers table", &centers.table, &[&centers.id, &centers.number, &centers.name]));
+    }
+    let writable = sqlite
+        .open(OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .and_then(|c| c.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(|e| crate::store::StoreError::query("take the write lock", e)));
+    checks.push(match writable {
+        Ok(()) => Check::ok("writable", "the file can be written"),
+        Err(error) => Check::failed("writable", crate::store::error::chain(&error), "check the permissions of the file and its directory"),
+    });
+    checks
+}
+
+fn table(connection: &Connection, name: &'static str, table: &str, columns: &[&String]) -> Check {
+    let missing: Vec<&str> = columns
+        .iter()
+        .filter(|c| connection.prepare(&format!("SELECT t.{} FROM {} t", quoted(c), quoted(table))).is_err())
+        .map(|c| c.as_str())
+        .collect();
+    if missing.is_empty() {
+        return Check::ok(name, format!("{table}, all {} columns", columns.len()));
+    }
+    Check::failed(name, format!("{table} lacks {}", missing.join(", ")), "correct `schema_map`, or make the sandbox again")
+}

@@ -1,0 +1,272 @@
+//! SQLite: the database of the sandbox. The work is done in this process, on threads that may block.
+//!
+//! Sets are walked row by row with prepared statements inside the one transaction: with no round trips, and the whole table in
+//! memory at once, that is what a join would do too.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::{Stream, stream};
+use rusqlite::config::DbConfig;
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+use tokio::sync::mpsc;
+
+use crate::config::DatabaseConfig;
+use crate::config::schema_map::{ExpiresKind, ExpiresMap, Zone};
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, WallClock};
+use crate::inventory::{Counts, User};
+
+use super::error::StoreError;
+use super::sql::{self, Arg, Binder, CHUNK, is_pin, quoted};
+use super::{AfterImage, Check, Filter, Needs, Wanted};
+
+mod inspect;
+mod write;
+
+pub(super) use write::{Transaction, Writer};
+
+#[derive(Clone)]
+pub(super) struct Sqlite {
+    db: Arc<DatabaseConfig>,
+    path: PathBuf,
+}
+
+impl Sqlite {
+    pub(super) fn new(db: &DatabaseConfig, path: &Path) -> Sqlite {
+        Sqlite { db: Arc::new(db.clone()), path: path.to_owned() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open(&self, flags: OpenFlags) -> Result<Connection, StoreError> {
+        let failed = |e: rusqlite::Error| StoreError::Connect { server: self.path.display().to_string(), source: e.into() };
+        let connection = Connection::open_with_flags(&self.path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+        connection.busy_timeout(sql::LOCK_TIMEOUT).map_err(failed)?;
+        // As strict as the other databases: no dangling users, and a mistyped column is an error, not a text.
+        connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false).map_err(failed)?;
+        Ok(connection)
+    }
+
+    /// Does `work` with a read-only connection, off the runtime's threads.
+    async fn reading<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Sqlite, &Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let this = self.clone();
+        blocking(move || work(&this, &this.open(OpenFlags::SQLITE_OPEN_READ_ONLY)?)).await
+    }
+
+    pub(super) async fn inspect(&self, needs: &Needs) -> Vec<Check> {
+        let (this, needs) = (self.clone(), *needs);
+        blocking(move || Ok(inspect::inspect(&this, &needs))).await.unwrap_or_else(|e| vec![Check::failed("connection", e.to_string(), "")])
+    }
+
+    pub(super) async fn clock(&self) -> Result<WallClock, StoreError> {
+        self.reading(|this, connection| {
+            let sql = match this.db.map.cards.expires.zone {
+                Zone::Local => "SELECT unixepoch('now', 'localtime')",
+                Zone::Utc => "SELECT unixepoch('now')",
+            };
+            let seconds = connection.query_row(sql, [], |row| row.get(0));
+            seconds.map(WallClock).map_err(|e| StoreError::query("ask for the time", e))
+        })
+        .await
+    }
+
+    pub(super) async fn counts(&self) -> Result<Counts, StoreError> {
+        self.reading(|this, connection| {
+            let map = &this.db.map;
+            let mut binder = Binder::sqlite();
+            let mut real = binder.test("u", &map.users.is_user);
+            if let Some(deleted) = &map.users.is_deleted {
+                real = format!("{real} AND NOT {}", binder.test("u", deleted));
+            }
+            if let Some(template) = &this.db.template_user {
+                real = format!("{real} AND u.{} IS NOT {}", quoted(&map.users.login), binder.text(template));
+            }
+            let statement = format!(
+                "SELECT (SELECT count(*) FROM {} c WHERE {}), count(*) FILTER (WHERE {real}), coalesce(max(u.{}), 0) FROM {} u",
+                quoted(&map.cards.table),
+                is_pin(this.db.pin_format, &format!("c.{}", quoted(&map.cards.value))),
+                quoted(&map.users.id),
+                quoted(&map.users.table),
+            );
+            let figures = connection.query_row(&statement, params_from_iter(values(&binder)), |row| {
+                let count = |i: usize| row.get::<_, i64>(i).map(|n| u64::try_from(n).unwrap_or(0));
+                Ok(Counts { pins: count(0)?, users: count(1)?, newest: row.get(2)? })
+            });
+            figures.map_err(|e| StoreError::query("count", e))
+        })
+        .await
+    }
+
+    pub(super) async fn places(&self, wanted: &Wanted) -> Result<Vec<CostCenter>, StoreError> {
+        let wanted = wanted.clone();
+        self.reading(move |this, connection| {
+            let map = &this.db.map.cost_centers;
+            let (id, number, name) = (quoted(&map.id), quoted(&map.number), quoted(&map.name));
+            let select = |by: &str| {
+                let sql = format!("SELECT {id}, {number}, {name} FROM {} WHERE {by} = ?1 ORDER BY 1", quoted(&map.table));
+                connection.prepare(&sql)
+            };
+            let mut found = Vec::new();
+            let mut look = || -> rusqlite::Result<()> {
+                let (mut by_number, mut by_name) = (select(&number)?, select(&name)?);
+                for place in &wanted {
+                    let center =
+                        |row: &rusqlite::Row<'_>| Ok(CostCenter { id: CostCenterId(row.get(0)?), number: row.get(1)?, name: row.get(2)? });
+                    match place {
+                        CostCenterRef::Number(n) => found.extend(by_number.query_map([n], center)?.collect::<rusqlite::Result<Vec<_>>>()?),
+                        CostCenterRef::Name(n) => found.extend(by_name.query_map([n], center)?.collect::<rusqlite::Result<Vec<_>>>()?),
+                    }
+                }
+                Ok(())
+            };
+            look().map_err(|e| StoreError::query("look up cost centers", e))?;
+            found.sort();
+            found.dedup();
+            Ok(found)
+        })
+        .await
+    }
+
+    pub(super) async fn present(&self, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
+        let images = images.to_vec();
+        self.reading(move |this, connection| write::look_up(this, connection, &images)).await
+    }
+
+    /// Chunks cross a channel of two: a slow reader holds the statement back.
+    pub(super) fn read(&self, filter: &Filter) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + use<> {
+        let (sender, receiver) = mpsc::channel(2);
+        let (this, filter) = (self.clone(), filter.clone());
+        stream::unfold((receiver, Some((sender, this, filter))), |(mut receiver, start)| async move {
+            if let Some((sender, this, filter)) = start {
+                tokio::task::spawn_blocking(move || {
+                    let done = this.open(OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|c| this.stream(&c, &filter, &sender));
+                    if let Err(error) = done {
+                        let _ = sender.blocking_send(Err(error));
+                    }
+                });
+            }
+            receiver.recv().await.map(|chunk| (chunk, (receiver, None)))
+        })
+    }
+
+    fn stream(&self, connection: &Connection, filter: &Filter, to: &mpsc::Sender<Result<Vec<User>, StoreError>>) -> Result<(), StoreError> {
+        let failed = |e: rusqlite::Error| StoreError::query("read users", e);
+        let users = &self.db.map.users;
+        let mut binder = Binder::sqlite();
+        let mut statement = self.select(&mut binder);
+        // What is due is left to `Filter::accepts`: a sandbox is small, and in this process a row costs a microsecond.
+        if let Some(login) = &filter.login {
+            statement += &format!(" WHERE u.{} = {}", quoted(&users.login), binder.text(login));
+        } else if let Some(above) = filter.above {
+            statement += &format!(" WHERE u.{} > {}", quoted(&users.id), binder.int(above.0));
+        }
+        let mut statement = connection.prepare(&statement).map_err(failed)?;
+        let mut rows = statement.query(params_from_iter(values(&binder))).map_err(failed)?;
+        let mut chunk = Vec::new();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let user = decode(row).map_err(failed)?.into_user(&self.db);
+            if filter.accepts(&user) {
+                chunk.push(user);
+            }
+            if chunk.len() == CHUNK && to.blocking_send(Ok(std::mem::take(&mut chunk))).is_err() {
+                return Ok(());
+            }
+        }
+        if !chunk.is_empty() {
+            let _ = to.blocking_send(Ok(chunk));
+        }
+        Ok(())
+    }
+
+    /// Rows of `u` with their cards as JSON; a WHERE may follow.
+    fn select(&self, binder: &mut Binder) -> String {
+        let (users, cards, centers) = (&self.db.map.users, &self.db.map.cards, &self.db.map.cost_centers);
+        let text = |name: &str| format!("coalesce(CAST(u.{} AS text), '')", quoted(name));
+        let is_user = binder.test("u", &users.is_user);
+        let is_deleted = users.is_deleted.as_ref().map_or("false".to_owned(), |t| binder.test("u", t));
+        let owner = quoted(&cards.user);
+        format!(
+            "SELECT u.{id}, {login}, {email}, {name}, {surname}, {is_user}, {is_deleted}, coalesce(u.{center}, 0), coalesce(u.{number}, 0), {source}, a.cards
+               FROM {table} u LEFT JOIN (SELECT c.{owner} AS owner, json_group_array(json_array(c.{value}, {end})) AS cards
+                                           FROM {card_table} c WHERE c.{value} IS NOT NULL GROUP BY c.{owner}) a ON a.owner = u.{id}",
+            id = quoted(&users.id),
+            login = text(&users.login),
+            email = text(&users.email),
+            name = text(&users.name),
+            surname = text(&users.surname),
+            center = quoted(&centers.member_id),
+            number = quoted(&centers.member_number),
+            source = users.source.as_ref().map_or("NULL".to_owned(), |s| format!("u.{}", quoted(s))),
+            table = quoted(&users.table),
+            value = quoted(&cards.value),
+            end = read_end(&cards.expires, &format!("c.{}", quoted(&cards.expires.column))),
+            card_table = quoted(&cards.table),
+        )
+    }
+}
+
+/// The expiry column as seconds of its own wall clock. What holds text is taken as it stands; see the PostgreSQL dialect for
+/// what the zone means to a number.
+fn read_end(map: &ExpiresMap, column: &str) -> String {
+    let seconds = match map.kind {
+        ExpiresKind::Timestamp | ExpiresKind::Timestamptz | ExpiresKind::Date => return format!("unixepoch({column})"),
+        ExpiresKind::EpochSeconds => column.to_owned(),
+        ExpiresKind::EpochMillis => format!("floor({column} / 1000.0)"),
+    };
+    match map.zone {
+        Zone::Utc => format!("CAST({seconds} AS integer)"),
+        Zone::Local => format!("unixepoch({seconds}, 'unixepoch', 'localtime')"),
+    }
+}
+
+/// The column's value for `seconds`; a date is rounded up.
+fn write_end(map: &ExpiresMap, seconds: &str) -> String {
+    let moment = match map.zone {
+        Zone::Utc => seconds.to_owned(),
+        Zone::Local => format!("unixepoch({seconds}, 'unixepoch', 'utc')"),
+    };
+    match map.kind {
+        ExpiresKind::Timestamp | ExpiresKind::Timestamptz => format!("datetime({seconds}, 'unixepoch')"),
+        ExpiresKind::Date => format!("date({seconds} + 86399, 'unixepoch')"),
+        ExpiresKind::EpochSeconds => moment,
+        ExpiresKind::EpochMillis => format!("({moment}) * 1000"),
+    }
+}
+
+fn decode(row: &rusqlite::Row<'_>) -> rusqlite::Result<sql::Row> {
+    let cards: Option<String> = row.get(10)?;
+    let cards = cards.map(|json| serde_json::from_str(&json)).transpose();
+    let cards = cards.map_err(|_| rusqlite::Error::InvalidColumnType(10, "cards".to_owned(), rusqlite::types::Type::Text))?;
+    Ok(sql::Row {
+        id: row.get(0)?,
+        login: row.get(1)?,
+        email: row.get(2)?,
+        name: row.get(3)?,
+        surname: row.get(4)?,
+        is_user: row.get(5)?,
+        is_deleted: row.get(6)?,
+        center: (row.get(7)?, row.get(8)?),
+        source: row.get(9)?,
+        cards: cards.unwrap_or_default(),
+    })
+}
+
+fn values(binder: &Binder) -> impl Iterator<Item = Sql> + '_ {
+    binder.args.iter().map(|arg| match arg {
+        Arg::Int(Some(n)) => Sql::Integer(*n),
+        Arg::Text(t) => Sql::Text(t.clone()),
+        // SQLite has no arrays, and nothing here makes one.
+        Arg::Int(None) | Arg::Ints(_) | Arg::Texts(_) => Sql::Null,
+    })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Task))
+}

@@ -1,0 +1,256 @@
+//! The writing half: `BEGIN IMMEDIATE` is the write lock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::config::schema_map::Value;
+use crate::domain::UserId;
+use crate::inventory::{StoredPin, User};
+use crate::store::error::{Cause, Kind, StoreError};
+use crate::store::sql::{self, Binder, LOCK_TIMEOUT, quoted};
+use crate::store::{AfterImage, Committed, Move, Outcome, PinChange, UserChange};
+
+use super::{Sqlite, blocking, decode, read_end, values, write_end};
+
+/// One writing connection of this process at a time; SQLite itself keeps the other processes out.
+pub(in crate::store) struct Writer {
+    sqlite: Arc<Sqlite>,
+    turn: Arc<Mutex<()>>,
+}
+
+pub(in crate::store) struct Transaction {
+    sqlite: Arc<Sqlite>,
+    /// Absent while a task works with it, and for good when that task was cut off. Closing it rolls back.
+    connection: Option<Connection>,
+    /// A write failed or was torn: no commit.
+    broken: bool,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Writer {
+    pub(in crate::store) fn new(sqlite: Arc<Sqlite>) -> Writer {
+        Writer { sqlite, turn: Arc::new(Mutex::new(())) }
+    }
+
+    pub(in crate::store) async fn begin(&self, users: &[UserId]) -> Result<(Transaction, Vec<User>), StoreError> {
+        let (mut transaction, users) = (self.open().await?, users.to_vec());
+        let found = transaction.with(move |sqlite, connection| read_again(sqlite, connection, &users)).await?;
+        Ok((transaction, found))
+    }
+
+    pub(in crate::store) async fn landed(&self, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
+        let (mut transaction, images) = (self.open().await?, images.to_vec());
+        transaction.with(move |sqlite, connection| look_up(sqlite, connection, &images)).await
+    }
+
+    async fn open(&self) -> Result<Transaction, StoreError> {
+        let wait = LOCK_TIMEOUT + Duration::from_secs(5);
+        let late = StoreError::WriteLock { after: wait };
+        let turn = tokio::time::timeout(wait, self.turn.clone().lock_owned()).await.map_err(|_| late)?;
+        let sqlite = self.sqlite.clone();
+        let connection = blocking(move || {
+            let connection = sqlite.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            connection.execute_batch("BEGIN IMMEDIATE").map_err(|e| match Cause::from(e) {
+                cause if cause.kind == Kind::LockTimeout => StoreError::WriteLock { after: LOCK_TIMEOUT },
+                cause => StoreError::query("begin", cause),
+            })?;
+            Ok(connection)
+        })
+        .await?;
+        Ok(Transaction { sqlite: self.sqlite.clone(), connection: Some(connection), broken: false, _turn: turn })
+    }
+}
+
+impl Transaction {
+    async fn with<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Sqlite, &Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let connection = self.connection.take().ok_or(StoreError::Incomplete)?;
+        let sqlite = self.sqlite.clone();
+        let (connection, result) = blocking(move || {
+            let result = work(&sqlite, &connection);
+            Ok((connection, result))
+        })
+        .await?;
+        self.connection = Some(connection);
+        result
+    }
+
+    pub(in crate::store) async fn write(&mut self, changes: &[UserChange]) -> Result<Vec<Outcome>, StoreError> {
+        if self.broken {
+            return Err(StoreError::Incomplete);
+        }
+        self.broken = true;
+        let changes = changes.to_vec();
+        let outcomes = self.with(move |sqlite, connection| write_all(sqlite, connection, &changes)).await?;
+        self.broken = outcomes.contains(&Outcome::Torn);
+        Ok(outcomes)
+    }
+
+    pub(in crate::store) async fn commit(mut self) -> Committed {
+        if self.broken {
+            return Committed::Refused(StoreError::Incomplete);
+        }
+        let answer = self.with(|_, connection| connection.execute_batch("COMMIT").map_err(|e| StoreError::query("commit", e))).await;
+        match answer {
+            Ok(()) => Committed::Yes,
+            Err(error @ (StoreError::Task | StoreError::Incomplete)) => Committed::Unknown(error),
+            Err(error) => Committed::Refused(error),
+        }
+    }
+}
+
+fn read_again(sqlite: &Sqlite, connection: &Connection, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
+    let mut binder = Binder::sqlite();
+    let ids = serde_json::to_string(&ids.iter().map(|id| id.0).collect::<Vec<_>>()).unwrap_or_default();
+    let select = sqlite.select(&mut binder);
+    let batch = binder.text(&ids);
+    let statement = format!("{select} WHERE u.{} IN (SELECT value FROM json_each({batch}))", quoted(&sqlite.db.map.users.id));
+    let read = || -> rusqlite::Result<Vec<User>> {
+        let mut statement = connection.prepare(&statement)?;
+        let rows = statement.query_map(params_from_iter(values(&binder)), |row| decode(row).map(|r| r.into_user(&sqlite.db)))?;
+        rows.collect()
+    };
+    read().map_err(|e| StoreError::query("read the batch", e))
+}
+
+fn write_all(sqlite: &Sqlite, connection: &Connection, changes: &[UserChange]) -> Result<Vec<Outcome>, StoreError> {
+    let settled = sql::settle_within_batch(changes);
+    let write = || -> rusqlite::Result<Vec<Outcome>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for (change, settled) in changes.iter().zip(settled) {
+            outcomes.push(match settled {
+                Some(outcome) => outcome,
+                None => write_one(sqlite, connection, change)?,
+            });
+        }
+        Ok(outcomes)
+    };
+    write().map_err(|e| StoreError::query("write the batch", e))
+}
+
+fn write_one(sqlite: &Sqlite, connection: &Connection, change: &UserChange) -> rusqlite::Result<Outcome> {
+    if let Some(pin) = &change.pin {
+        let outcome = write_pin(sqlite, connection, change.user, pin)?;
+        if outcome != Outcome::Applied {
+            return Ok(outcome);
+        }
+    }
+    if let Some(to) = &change.cost_center
+        && !move_user(sqlite, connection, change.user, to)?
+    {
+        return Ok(if change.pin.is_some() { Outcome::Torn } else { Outcome::ChangedMeanwhile });
+    }
+    Ok(Outcome::Applied)
+}
+
+fn write_pin(sqlite: &Sqlite, connection: &Connection, user: UserId, pin: &PinChange) -> rusqlite::Result<Outcome> {
+    let map = &sqlite.db.map.cards;
+    let (table, owner, card) = (quoted(&map.table), quoted(&map.user), quoted(&map.value));
+    let end = quoted(&map.expires.column);
+    let rows = pin_rows(sqlite, connection, user)?;
+    let mut standing: BTreeMap<(&str, Option<i64>), i64> = BTreeMap::new();
+    for (_, value, end) in &rows {
+        *standing.entry((value, *end)).or_default() += 1;
+    }
+    for StoredPin { value, expires, .. } in &pin.old {
+        *standing.entry((value.expose(), expires.map(|at| at.0))).or_default() -= 1;
+    }
+    let users = &sqlite.db.map.users;
+    let there = format!("SELECT 1 FROM {} WHERE {} = ?1", quoted(&users.table), quoted(&users.id));
+    let there = connection.prepare_cached(&there)?.exists([user.0])?;
+    if !there || standing.values().any(|n| *n != 0) {
+        return Ok(Outcome::ChangedMeanwhile);
+    }
+    let mut held = connection.prepare_cached(&format!("SELECT 1 FROM {table} WHERE {card} = ?1"))?;
+    for form in pin.forms.iter().chain([&pin.new]) {
+        if held.exists([form.expose()])? {
+            return Ok(Outcome::PinTaken);
+        }
+    }
+    let expires = pin.expires.map(sql::writable);
+    let written = write_end(&map.expires, "?2");
+    let Some((first, others)) = rows.split_first() else {
+        let (names, marks): (String, String) =
+            map.insert_defaults.iter().enumerate().map(|(i, (name, _))| (format!(", {}", quoted(name)), format!(", ?{}", i + 4))).unzip();
+        let insert =
+            format!("INSERT INTO {table} ({owner}, {card}, {end}{names}) VALUES (?3, ?1, {written}{marks}) ON CONFLICT DO NOTHING");
+        let fixed = [Sql::Text(pin.new.expose().to_owned()), expires.into(), Sql::Integer(user.0)];
+        let defaults = map.insert_defaults.iter().map(|(_, value)| match value {
+            Value::Number(n) => Sql::Integer(*n),
+            Value::Text(t) => Sql::Text(t.clone()),
+            Value::Null => Sql::Null,
+        });
+        let inserted = connection.prepare_cached(&insert)?.execute(params_from_iter(fixed.into_iter().chain(defaults)))?;
+        return Ok(if inserted == 1 { Outcome::Applied } else { Outcome::PinTaken });
+    };
+    for (row, ..) in others {
+        connection.prepare_cached(&format!("DELETE FROM {table} WHERE rowid = ?1"))?.execute([row])?;
+    }
+    let update = format!("UPDATE {table} SET {card} = ?1, {end} = {written} WHERE rowid = ?3");
+    connection.prepare_cached(&update)?.execute(params![pin.new.expose(), expires, first.0])?;
+    Ok(Outcome::Applied)
+}
+
+/// The user's PIN rows: rowid, value, expiry.
+fn pin_rows(sqlite: &Sqlite, connection: &Connection, user: UserId) -> rusqlite::Result<Vec<(i64, String, Option<i64>)>> {
+    let map = &sqlite.db.map.cards;
+    let select = format!(
+        "SELECT rowid, {}, {} FROM {} WHERE {} = ?1 AND {0} IS NOT NULL ORDER BY rowid",
+        quoted(&map.value),
+        read_end(&map.expires, &quoted(&map.expires.column)),
+        quoted(&map.table),
+        quoted(&map.user),
+    );
+    let mut statement = connection.prepare_cached(&select)?;
+    let rows = statement.query_map([user.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut rows: Vec<(i64, String, Option<i64>)> = rows.collect::<rusqlite::Result<_>>()?;
+    rows.retain(|(_, value, _)| sqlite.db.pin_format.is_pin(value));
+    Ok(rows)
+}
+
+fn move_user(sqlite: &Sqlite, connection: &Connection, user: UserId, to: &Move) -> rusqlite::Result<bool> {
+    let (users, map) = (&sqlite.db.map.users, &sqlite.db.map.cost_centers);
+    let (id, number) = (quoted(&map.member_id), quoted(&map.member_number));
+    let update = format!(
+        "UPDATE {} SET {id} = ?1, {number} = ?2 WHERE {} = ?3 AND coalesce({id}, 0) = ?4 AND coalesce({number}, 0) = ?5",
+        quoted(&users.table),
+        quoted(&users.id)
+    );
+    let values = [to.to.id.0, to.to.number, user.0, to.from.id.0, to.from.number];
+    Ok(connection.prepare_cached(&update)?.execute(values)? == 1)
+}
+
+/// Which of these stand there, whole.
+pub(super) fn look_up(sqlite: &Sqlite, connection: &Connection, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
+    let (users, centers) = (&sqlite.db.map.users, &sqlite.db.map.cost_centers);
+    let expires = &sqlite.db.map.cards.expires;
+    let membership = format!(
+        "SELECT coalesce({}, 0), coalesce({}, 0) FROM {} WHERE {} = ?1",
+        quoted(&centers.member_id),
+        quoted(&centers.member_number),
+        quoted(&users.table),
+        quoted(&users.id)
+    );
+    // What would be written, read back: a date does not hold every second.
+    let as_held = format!("SELECT {}", read_end(expires, &format!("({})", write_end(expires, "?1"))));
+    let stands = |image: &AfterImage| -> rusqlite::Result<bool> {
+        let center: Option<(i64, i64)> =
+            connection.prepare_cached(&membership)?.query_row([image.user.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some(center) = center else { return Ok(false) };
+        if image.cost_center.as_ref().is_some_and(|wanted| (wanted.id.0, wanted.number) != center) {
+            return Ok(false);
+        }
+        let Some((value, end)) = &image.pin else { return Ok(true) };
+        let end: Option<i64> = connection.prepare_cached(&as_held)?.query_row([end.map(sql::writable)], |row| row.get(0))?;
+        Ok(pin_rows(sqlite, connection, image.user)?.iter().any(|(_, v, e)| v == value.expose() && *e == end))
+    };
+    let found: rusqlite::Result<Vec<bool>> = images.iter().map(stands).collect();
+    found.map_err(|e| StoreError::query("look up issuances", e))
+}
