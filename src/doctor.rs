@@ -58,7 +58,7 @@ async fn mail_server(config: &Config) -> Check {
     match &config.mail.transport {
         TransportConfig::None => Check::ok("mail", "no mail is sent (transport: none)".to_owned()),
         TransportConfig::Directory(path) => directory(path),
-        TransportConfig::Smtp(smtp) => match mail::Session::new(smtp.clone(), mail::Deadlines::of(smtp)).probe().await {
+        TransportConfig::Smtp(smtp) => match mail::probe(&config.mail).await {
             Ok(()) => Check::ok("mail", format!("{}:{} answers", smtp.host, smtp.port)),
             Err(error) => {
                 let found = format!("{}:{}: {error}", smtp.host, smtp.port);

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
 use credkeeper::config::Config;
-use credkeeper::metrics::Metrics;
 use credkeeper::logging::{Progress, chain};
-use credkeeper::{commands, daemon, logging, once, report, sandbox, service};
+use credkeeper::{clock, commands, daemon, logging, once, report, sandbox, service};
 use tokio::sync::watch;
 use tracing::error;
 
@@ -39,20 +38,23 @@ fn with_config(path: &Path, mode: Mode) -> ExitStatus {
     if mode == Mode::CheckConfig {
         return commands::check_config(&config);
     }
-    logging::init(&config.log);
+    let progress = Progress::new(!matches!(mode, Mode::Daemon));
+    if let Err(e) = logging::init(&config.log, &progress) {
+        return failed(&e);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return failed(&e),
     };
-    let status = runtime.block_on(run(config, mode));
+    let status = runtime.block_on(run(config, mode, &progress));
     runtime.shutdown_background();
     status
 }
 
-async fn run(config: Arc<Config>, mode: Mode) -> ExitStatus {
+async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus {
     match mode {
         Mode::Daemon => run_daemon(config).await,
-        Mode::Once(asked) => run_once(config, &asked).await,
+        Mode::Once(asked) => run_once(config, &asked, progress).await,
         Mode::Explain { login } => commands::explain(&config, &login).await,
         Mode::Doctor => commands::doctor(&config).await,
         Mode::JournalList => commands::journal_list(&config).await,
@@ -63,13 +65,16 @@ async fn run(config: Arc<Config>, mode: Mode) -> ExitStatus {
 
 async fn run_daemon(config: Arc<Config>) -> ExitStatus {
     commands::warn_of(&config);
-    let metrics = Arc::new(Metrics::new(&config));
+    let metrics = Arc::new(commands::metrics(&config));
     let (stop, stopping) = watch::channel(false);
-    tokio::spawn(async move {
-        service::stop_signal().await;
-        tracing::info!("Stopping: finishing what is in hand");
-        stop.send_replace(true);
-    });
+    match service::stop_signal() {
+        Ok(asked) => drop(tokio::spawn(async move {
+            let signal = asked.await;
+            tracing::info!("Stopping on {signal}: finishing what is in hand");
+            stop.send_replace(true);
+        })),
+        Err(e) => return failed(&e),
+    }
     match daemon::run(config, metrics, stopping).await {
         Ok(()) => ExitStatus::Done,
         Err(e) => {
@@ -79,10 +84,10 @@ async fn run_daemon(config: Arc<Config>) -> ExitStatus {
     }
 }
 
-async fn run_once(config: Arc<Config>, asked: &Once) -> ExitStatus {
+async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> ExitStatus {
     commands::warn_of(&config);
-    let metrics = Arc::new(Metrics::new(&config));
-    let report = match once::run(config, asked, metrics.clone()).await {
+    let metrics = Arc::new(commands::metrics(&config));
+    let report = match once::run(config, asked, metrics.clone(), progress).await {
         Ok(report) => report,
         Err(e) => {
             error!("{}", chain(&e));
@@ -91,12 +96,12 @@ async fn run_once(config: Arc<Config>, asked: &Once) -> ExitStatus {
     };
     let text = match asked.format {
         Format::Text => report::text::render(&report),
-        Format::Json => format!("{:#}\n", report::json::render(&report)),
+        Format::Json => report::json::text(&report::json::render(&report)),
     };
     let printed = commands::print(&text);
     let written = match &asked.metrics_file {
         None => ExitStatus::Done,
-        Some(file) => metrics.write_file(file).map_or_else(|e| failed(&e), |()| ExitStatus::Done),
+        Some(file) => metrics.write_file(file, clock::now()).map_or_else(|e| failed(&e), |()| ExitStatus::Done),
     };
     ExitStatus::worst([ExitStatus::of(&report, asked.exit_code), printed, written])
 }

@@ -100,7 +100,7 @@ async fn pass(
     inspect(&config, store.reader()).await?;
     wait_for_user(store.reader(), asked).await?;
     let journal = match Journal::open(&config.journal, &database.name, &database.identity(), LOCK_WAIT).await {
-        Err(e) if e.is_locked() => return Err(OnceError::Locked(format!("the journal {} is in use", config.journal.path.display()))),
+        Err(JournalError::Locked { path }) => return Err(OnceError::Locked(format!("the journal {} is in use", path.display()))),
         other => other?,
     };
     let lead = lead(&store).await?;

@@ -100,7 +100,7 @@ impl Daemon {
         while !self.stopping() {
             match Journal::open(&self.config.journal, &self.database.name, &self.database.identity(), Duration::ZERO).await {
                 Ok(journal) => return Ok(Some(journal)),
-                Err(e) if e.is_locked() => {
+                Err(JournalError::Locked { .. }) => {
                     if !std::mem::replace(&mut told, true) {
                         info!("Standing by: another instance holds the journal {}", self.config.journal.path.display());
                         self.health.standby(&self.database.name);

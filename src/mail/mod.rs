@@ -27,7 +27,6 @@ mod smtp;
 mod transport;
 
 pub use courier::{Answer, Courier, State, Timing};
-pub use smtp::{Deadlines, Session};
 pub use delivery::{Delivery, Enhanced, MailError, Refusal, Stage};
 pub use message::{Outgoing, compose};
 pub use smtp::Deadlines;

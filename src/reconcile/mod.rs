@@ -138,7 +138,10 @@ pub async fn pass(
     let mut report = new_report(config, database, ask, false);
     let mut newest = None;
     let ended = async {
-        journal.pass_started(&report.pass, ask.kind.as_str(), ask.utc).await?;
+        // Polls come every few seconds: only what they changed is worth a write.
+        if ask.kind != PassKind::Poll {
+            journal.pass_started(&report.pass, ask.kind.as_str(), ask.utc).await?;
+        }
         newest = Some(store.reader().newest().await?);
         let read = Instant::now();
         let mut looked = look(store.reader(), Some(journal.reader()), config, ask, &mut report, watch).await?;
@@ -157,7 +160,8 @@ pub async fn pass(
     let error = ended.err();
     report.error = error.as_ref().map(|e| chain(e));
     let summary = crate::report::json::render(&report);
-    if let Err(e) = journal.pass_ended(&report.pass, report.outcome().as_str(), summary, ask.utc).await {
+    if ask.kind != PassKind::Poll
+        && let Err(e) = journal.pass_ended(&report.pass, report.outcome().as_str(), summary, ask.utc).await {
         tracing::warn!(error.kind = e.kind(), "Could not note the end of the pass in the journal: {}", chain(&e));
     }
     Passed { report, newest, error }
