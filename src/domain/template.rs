@@ -69,8 +69,7 @@ pub struct TemplateError {
 impl Template {
     /// The subject and those parts whose credentials are all there, a blank line between them.
     pub fn render(&self, values: &Values<'_>) -> Rendered {
-        let parts: Vec<String> =
-            self.parts.iter().filter_map(|part| part.render(values)).map(|part| part.trim_end().to_owned()).collect();
+        let parts: Vec<String> = self.parts.iter().filter_map(|part| part.render(values)).map(|part| part.trim_end().to_owned()).collect();
         // A credential in a subject is a configuration error, so that the subject is never left out.
         let subject = self.subject.render(values).unwrap_or_default();
         Rendered { subject: one_line(&subject).trim().to_owned(), text: parts.join("\n\n") }
@@ -231,8 +230,9 @@ mod tests {
     #[test]
     fn values_stand_where_their_variables_stood() {
         let pin = Pin::new("012345".to_owned());
-        let mail = template("Hello {{name}}", &["{{ name }} {{surname}}: {{  pin  }}.\n", "Until {{ expires }}, {{ policy }}/{{cost_center}}."])
-            .render(&Values { pin: Some(&pin), expires: Some("2027-01-01".to_owned()), ..VALUES });
+        let mail =
+            template("Hello {{name}}", &["{{ name }} {{surname}}: {{  pin  }}.\n", "Until {{ expires }}, {{ policy }}/{{cost_center}}."])
+                .render(&Values { pin: Some(&pin), expires: Some("2027-01-01".to_owned()), ..VALUES });
         assert_eq!(mail.subject, "Hello Eva");
         assert_eq!(mail.text, "Eva Nová: 012345.\n\nUntil 2027-01-01, visitors/Has PIN.");
     }
