@@ -1,7 +1,7 @@
 //! The log: lines on the standard error, for a person or as JSON, and the progress bar that they must not tear.
 //!
 //! Three promises, each kept here and nowhere else. What others wrote cannot forge a line or command a terminal: every
-//! value passes [`line`]. Other people's crates speak at `warn` and above only, whatever the configured level: at `debug`
+//! value passes `line`. Other people's crates speak at `warn` and above only, whatever the configured level: at `debug`
 //! a mail or database client prints what it sends. An error is logged with its whole chain of causes, once.
 //!
 //! The level comes from the configuration alone. `RUST_LOG` is not obeyed: an inherited variable must not open the log of

@@ -41,6 +41,20 @@ fn names_obey_the_rules_of_prometheus() {
 }
 
 #[test]
+fn the_manual_lists_what_is_exported_and_nothing_else() {
+    let manual = include_str!("../../docs/manual.md");
+    let table = manual.split("\n## Metrics").nth(1).unwrap().split("\nWhat is worth an alarm").next().unwrap();
+    let mut listed: Vec<&str> = table.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next()).collect();
+    listed.sort_unstable();
+    let exported: Vec<String> = metrics().registry.gather().iter().map(|f| f.name().replacen("credkeeper_", "", 1)).collect();
+    assert_eq!(listed, exported);
+    for alarm in manual.split("credkeeper_").skip(1) {
+        let name = alarm.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).next().unwrap();
+        assert!(name.is_empty() || listed.contains(&name), "{name}");
+    }
+}
+
+#[test]
 fn a_pass_in_hand_is_seen_to_take_long() {
     let m = metrics();
     m.pass_started("main", PassKind::Resync, Timestamp(NOW.0 - 90));

@@ -1,5 +1,5 @@
 //! The report for a person at a terminal. What others wrote (logins, names, a server's answer) is shown
-//! [`printable`](crate::domain::printable).
+//! [`printable()`].
 
 use std::fmt::Write;
 
