@@ -106,7 +106,7 @@ async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> Exi
     ExitStatus::worst([ExitStatus::of(&report, asked.exit_code), printed, written])
 }
 
-fn failed(error: &dyn std::error::Error) -> ExitStatus {
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitStatus {
     eprintln!("credkeeper: {}", chain(error));
     ExitStatus::Failed
 }

@@ -63,6 +63,18 @@ pub struct DatabaseConfig {
     pub template_user: Option<String>,
 }
 
+impl DatabaseConfig {
+    /// What tells this database from others: the journal belongs to it. The host is left out, so that a failover or a new
+    /// name of the server changes nothing.
+    pub fn identity(&self) -> String {
+        let schema = self.schema.as_deref().unwrap_or("default");
+        match &self.target {
+            DatabaseTarget::Sqlite { path } => format!("sqlite {}", path.display()),
+            DatabaseTarget::Postgres { database, .. } => format!("postgres {database} {schema}"),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum DatabaseTarget {
     /// A file of the sandbox.

@@ -51,6 +51,7 @@ pub(crate) fn quiet() -> Report {
         problems: vec![],
         mail: MailTotals::default(),
         recovered: Recovered::default(),
+        collisions: 0,
         error: None,
     }
 }

@@ -32,7 +32,7 @@ async fn a_mail_server_that_is_away_for_a_while_loses_nothing() {
     site.stop_mail_server();
     let pass = site.once(&[]);
     assert_eq!(pass.code, 4, "{}", pass.all());
-    assert_eq!(site.number("SELECT count(*) FROM users WHERE ou_id = 2 AND id % 16 = 12").await, 10, "the database was changed all the same");
+    assert_eq!(site.number("SELECT count(*) FROM users WHERE ou_id = 12 AND id % 16 = 12").await, 10, "the database was changed all the same");
     site.start_mail_server();
     let again = site.once(&[]);
     assert_eq!(again.code, 0, "{}", again.all());

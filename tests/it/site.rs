@@ -10,17 +10,16 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::pg;
+use crate::pg::TestDb;
 use crate::smtp::{SmtpServer, Stopped};
 
 const CREDKEEPER: &str = env!("CARGO_BIN_EXE_credkeeper");
-const SCHEMA: &str = include_str!("../data/sql/schema.sql");
 const PEOPLE: &str = include_str!("../data/sql/people.sql");
 /// Nothing that a test starts may run for longer.
 const AT_MOST: Duration = Duration::from_secs(180);
 
 pub struct Site {
-    database: pg::Database,
+    database: TestDb,
     mail: Mutex<Option<MailServer>>,
     mail_port: u16,
     http_port: u16,
@@ -45,9 +44,9 @@ impl Site {
         let site = Site::empty().await;
         site.sql(&format!(
             "SET search_path = tenant_1;
-             INSERT INTO users (login, email, ou_id, ou_number) SELECT 'user' || g, 'user' || g || '@example.com', 3, 102 FROM generate_series(1, {users}) g;
-             INSERT INTO users_cards (user_id, card, pin_expiration_date)
-               SELECT g, 'PIN' || md5(lpad(g::text, 8, '0')), localtimestamp + interval '90 days' FROM generate_series(1, {users}) g;
+             INSERT INTO users (login, email, ou_id, ou_number) SELECT 'user' || g, 'user' || g || '@example.com', 0, 0 FROM generate_series(1, {users}) g;
+             INSERT INTO users_cards (user_id, card, replicated_card, replicated_card_flag, pin_expiration_date)
+               SELECT g, 'PIN' || md5(lpad(g::text, 8, '0')), 0, 0, localtimestamp + interval '90 days' FROM generate_series(1, {users}) g;
              ANALYZE"
         ))
         .await;
@@ -55,7 +54,7 @@ impl Site {
     }
 
     async fn empty() -> Site {
-        let database = pg::database().await;
+        let database = TestDb::new().await;
         let mail = SmtpServer::start();
         let site = Site {
             mail_port: mail.port,
@@ -64,7 +63,6 @@ impl Site {
             folder: tempfile::tempdir().unwrap(),
             database,
         };
-        site.sql(SCHEMA).await;
         std::fs::write(site.config(), site.yaml()).unwrap();
         site
     }
@@ -142,7 +140,7 @@ http: {{listen: '127.0.0.1:{}'}}
 log:
   level: info
 ",
-            self.database.url(),
+            format_args!("postgres://credkeeper@127.0.0.1:{}/{}", self.database.port, self.database.name),
             self.mail_port,
             self.http_port
         )
@@ -205,19 +203,18 @@ log:
     // --- the database ---
 
     pub async fn sql(&self, statements: &str) {
-        self.database.client().await.batch_execute(&format!("SET search_path = tenant_1; {statements}")).await.unwrap();
+        self.database.sql(&format!("SET search_path = tenant_1; {statements}")).await;
     }
 
     pub async fn number(&self, query: &str) -> i64 {
-        let client = self.database.client().await;
-        client.batch_execute("SET search_path = tenant_1").await.unwrap();
-        client.query_one(query, &[]).await.unwrap_or_else(|e| panic!("{query}: {e:?}")).get(0)
+        self.rows(&format!("SELECT ({query})::text, ''")).await[0].0.parse().unwrap()
     }
 
+    /// Two columns as text.
     pub async fn rows(&self, query: &str) -> Vec<(String, String)> {
-        let client = self.database.client().await;
-        client.batch_execute("SET search_path = tenant_1").await.unwrap();
-        client.query(query, &[]).await.unwrap_or_else(|e| panic!("{query}: {e:?}")).iter().map(|r| (r.get(0), r.get(1))).collect()
+        self.sql("").await; // sets the search path of this session
+        let column = |row: &[Option<String>], n: usize| row[n].clone().unwrap_or_default();
+        self.database.rows(query).await.iter().map(|row| (column(row, 0), column(row, 1))).collect()
     }
 
     /// Changes whenever any row of the tables is written, even with the same values.
@@ -230,7 +227,7 @@ log:
     }
 
     pub async fn add_visitor(&self, login: &str) {
-        self.sql(&format!("INSERT INTO users (login, ou_id, ou_number) VALUES ('{login}', 1, 100)")).await;
+        self.sql(&format!("INSERT INTO users (login, ou_id, ou_number) VALUES ('{login}', 11, 100)")).await;
     }
 
     // --- the mail server ---

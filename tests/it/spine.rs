@@ -31,7 +31,7 @@ async fn every_promise_is_kept_for_twenty_thousand_users_of_every_kind() {
                   CASE user_id % 16 WHEN 12 THEN interval '30 days' ELSE interval '365 days' END"), kinds(&[0, 1, 6, 8, 10, 11, 12])),
         ("no PIN is held twice", "SELECT count(*) FROM (SELECT card FROM users_cards GROUP BY card HAVING count(*) > 1) x".into(), 0),
         ("visitors are in Has PIN by id and by number",
-         format!("SELECT count(*) FROM users WHERE id % 16 = 12 AND id <= {USERS} AND ou_id = 2 AND ou_number = 101"), kinds(&[12])),
+         format!("SELECT count(*) FROM users WHERE id % 16 = 12 AND id <= {USERS} AND ou_id = 12 AND ou_number = 200"), kinds(&[12])),
         ("a replaced PIN is the same row, with its unmapped columns",
          "SELECT count(*) FROM users_cards c JOIN before.users_cards b USING (id) WHERE c.user_id % 16 = 8 AND c.card <> b.card AND c.card LIKE 'PIN%'
           AND c.dual_pin = b.dual_pin".into(), kinds(&[8])),
@@ -107,7 +107,7 @@ async fn a_limit_refuses_one_policy_and_says_how_to_allow_it() {
     assert!(refused.stdout.contains("--max-users 600"), "{}", refused.all());
     let pins = "SELECT count(*) FROM users_cards c JOIN before.users_cards b USING (id) WHERE c.card <> b.card";
     assert_eq!(site.number(pins).await, 0, "the staff's plan was refused whole");
-    assert_eq!(site.number("SELECT count(*) FROM users WHERE ou_id = 2 AND id % 16 = 12").await, 100, "the visitors' was not");
+    assert_eq!(site.number("SELECT count(*) FROM users WHERE ou_id = 12 AND id % 16 = 12").await, 100, "the visitors' was not");
     assert_eq!(site.mails().len(), 100);
     let allowed = site.once(&["--max-users", "600"]);
     assert_eq!(allowed.code, 0, "{}", allowed.all());
@@ -134,7 +134,7 @@ async fn a_missing_cost_center_blocks_its_policy_alone() {
     let pass = site.once(&[]);
     assert_eq!(pass.code, 3, "{}", pass.all());
     assert!(pass.stdout.contains("Has PIN"), "{}", pass.all());
-    assert_eq!(site.number("SELECT count(*) FROM users WHERE ou_id = 2 AND id % 16 = 12").await, 0);
+    assert_eq!(site.number("SELECT count(*) FROM users WHERE ou_id = 12 AND id % 16 = 12").await, 0);
     assert_eq!(site.mails().len(), 60, "staff are served all the same");
 }
 
