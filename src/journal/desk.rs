@@ -16,7 +16,7 @@ const JOBS: usize = 32;
 /// What lies on the thread's desk.
 pub(super) enum Desk {
     Writer(Box<Writer>),
-    Visitor(Visitor),
+    Visitor(Box<Visitor>),
     Closed,
 }
 

@@ -201,6 +201,9 @@ impl Journal {
     }
 
     /// Batches of which nobody knows whether they were committed: a crash or a lost answer left them.
+    ///
+    /// # Errors
+    /// Also where one of their rows cannot be unsealed: then nobody can tell, and nothing may go on by guessing.
     pub async fn unresolved(&self) -> Result<Vec<Unresolved>, JournalError> {
         self.write(|w| w.view.unresolved()).await
     }
@@ -290,7 +293,7 @@ impl JournalReader {
             .call(move |desk| {
                 let visitor = visit::Visitor::enter(place)?;
                 let there = visitor.is_some();
-                *desk = visitor.map_or(Desk::Closed, Desk::Visitor);
+                *desk = visitor.map_or(Desk::Closed, |v| Desk::Visitor(Box::new(v)));
                 Ok(there)
             })
             .await?;

@@ -247,7 +247,11 @@ async fn a_full_disk_writes_nothing_and_says_so() {
     let bed = Bed::new();
     let journal = bed.open().await;
     let limit = async |pages: i64| {
-        journal.write(move |w| Ok(w.view.db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap())).await.unwrap()
+        let job = move |w: &mut Writer| {
+            w.view.db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+            Ok(())
+        };
+        journal.write(job).await.unwrap();
     };
     limit(1).await; // no more than there are
     let many: Vec<_> = (0..500).map(|user| announced(user, "1357")).collect();

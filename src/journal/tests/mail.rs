@@ -152,8 +152,7 @@ async fn waiting_mail_outlives_a_crash_unchanged() {
 #[tokio::test]
 async fn the_queue_is_read_in_the_order_of_its_index() {
     let bed = Bed::new();
-    let journal = bed.open().await;
-    drop(journal);
+    let _journal = bed.open().await;
     let db = bed.raw();
     let plan: Vec<String> = db
         .prepare(

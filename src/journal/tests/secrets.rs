@@ -118,7 +118,11 @@ async fn a_reader_in_the_way_does_not_make_a_checkpoint_fail() {
     committed(&journal, vec![announced(1, "1357")]).await;
     let raw = bed.raw();
     raw.execute_batch("BEGIN; SELECT count(*) FROM issuance;").unwrap();
-    journal.write(|w| Ok(w.view.db.busy_timeout(Duration::ZERO).unwrap())).await.unwrap();
+    let impatient = |w: &mut Writer| {
+        w.view.db.busy_timeout(Duration::ZERO).unwrap();
+        Ok(())
+    };
+    journal.write(impatient).await.unwrap();
     committed(&journal, vec![announced(2, "1357")]).await;
     assert!(!journal.checkpoint().await.unwrap());
     raw.execute_batch("COMMIT").unwrap();
