@@ -118,7 +118,7 @@ policies:
     assert_eq!(silent.policies[0].limits.users_per_pass, Limit::Unlimited);
     assert_eq!(silent.policies[0].limits.replace_percent, Limit::Unlimited);
     assert_eq!(silent.limits.mails_per_minute, Limit::Unlimited);
-    assert_eq!(silent.journal.key, folder().join("/tmp/x/journal.key"));
+    assert!(silent.journal.key.ends_with("x/journal.key"));
     assert!(silent.databases[0].map.cost_centers.verified);
 
     let mailed = good(&format!(
