@@ -15,6 +15,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tracing::info;
 
+use crate::clock;
 use crate::domain::{Timestamp, printable};
 use crate::metrics::Metrics;
 
@@ -193,8 +194,7 @@ fn router(shown: Shown) -> Router {
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
-    let now = Timestamp(chrono::Utc::now().timestamp());
-    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], shown.metrics.render(now)).into_response()
+    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], shown.metrics.render(clock::now())).into_response()
 }
 
 async fn readyz(State(shown): State<Shown>) -> Response {

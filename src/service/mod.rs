@@ -4,8 +4,6 @@ use std::io;
 
 use tokio::sync::mpsc;
 
-use crate::cli::ExitStatus;
-
 /// Watches for a request to stop from now on; the future ends with the first one and names it. After it there are about
 /// ten seconds to finish in good order. A second request ends the process at once: the journal makes that safe, whatever
 /// was in hand.
@@ -17,7 +15,7 @@ use crate::cli::ExitStatus;
 /// When the operating system refuses to tell us.
 pub fn stop_signal() -> io::Result<impl Future<Output = &'static str> + Send + 'static> {
     let signals = platform::watch()?;
-    Ok(first(signals, || std::process::exit(ExitStatus::Failed.code().into())))
+    Ok(first(signals, || std::process::exit(1)))
 }
 
 /// `end` is called at the second request.
