@@ -1,1 +1,10 @@
-mod placeholder {}
+//! The one integration binary.
+
+mod bench;
+mod contract;
+mod inspection;
+#[cfg(unix)]
+mod pg;
+mod sandbox;
+#[cfg(unix)]
+mod traffic;
