@@ -130,7 +130,9 @@ impl Bench {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("test.db");
         let connection = rusqlite::Connection::open(&path).expect("a database file");
-        connection.execute_batch(include_str!("data/tables.sqlite.sql")).expect("tables");
+        connection.execute_batch(include_str!("../../src/sandbox/tables.sql")).expect("tables");
+        let centers = "INSERT INTO ou (id, number, name) VALUES (0, 0, 'Default'), (11, 100, 'Needs PIN'), (12, 200, 'Has PIN')";
+        connection.execute_batch(centers).expect("cost centers");
         Bench { config: config(DatabaseTarget::Sqlite { path: path.clone() }, None), server: Server::Sqlite { path, _dir: dir } }
     }
 
