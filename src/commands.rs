@@ -9,13 +9,13 @@ use crate::cli::ExitStatus;
 use crate::clock;
 use crate::config::Config;
 use crate::doctor;
+use crate::domain::PolicyName;
 use crate::explain;
 use crate::inventory::Now;
-use crate::domain::PolicyName;
 use crate::journal::{JournalError, JournalReader, State};
-use crate::plan::{Planner, rules};
 use crate::logging::chain;
 use crate::metrics::{Metrics, Names};
+use crate::plan::{Planner, rules};
 use crate::reconcile::{PassError, with_facts};
 use crate::store::{CheckVerdict, Filter, Reader, StoreError, Wanted};
 
@@ -91,7 +91,9 @@ async fn explained(config: &Config, login: &str) -> Result<Option<String>, PassE
 
 pub async fn journal_list(config: &Config) -> ExitStatus {
     told(async {
-        let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else { return Ok(no_journal(config)) };
+        let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else {
+            return Ok(no_journal(config));
+        };
         let open: Vec<String> = Vec::new();
         let mut text = format!("{} issuances are not finished\n", open.len());
         for entry in open {
@@ -104,7 +106,9 @@ pub async fn journal_list(config: &Config) -> ExitStatus {
 
 pub async fn status(config: &Config) -> ExitStatus {
     told(async {
-        let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else { return Ok(no_journal(config)) };
+        let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else {
+            return Ok(no_journal(config));
+        };
         let mut text = match journal.last_pass().await? {
             Some(pass) => {
                 let end = pass.ended.map_or("has not ended".to_owned(), |at| format!("ended {at}"));

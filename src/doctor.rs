@@ -8,9 +8,9 @@ use crate::config::{Config, TransportConfig};
 use crate::domain::WallClock;
 use crate::inventory::Now;
 use crate::journal::JournalReader;
+use crate::logging::chain;
 use crate::mail;
 use crate::plan::{Planner, rules};
-use crate::logging::chain;
 use crate::reconcile;
 use crate::store::{Check, CheckVerdict, Reader, Wanted};
 

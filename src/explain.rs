@@ -54,7 +54,8 @@ fn said_of(pin: &StoredPin, now: Now) -> String {
 }
 
 fn condition(which: Mismatch, selector: &Selector) -> String {
-    let pattern = |p: &Option<crate::domain::Pattern>| p.as_ref().map_or(String::new(), |p| format!("does not match {} as a whole", p.source()));
+    let pattern =
+        |p: &Option<crate::domain::Pattern>| p.as_ref().map_or(String::new(), |p| format!("does not match {} as a whole", p.source()));
     let list = |items: Vec<String>| items.join(", ");
     match which {
         Mismatch::Username => pattern(&selector.username),
@@ -88,7 +89,8 @@ fn asks(out: &mut String, policy: &Policy, planner: &Planner<'_>, index: usize, 
         );
     }
     if let Some(Placement::MoveTo(target)) = &policy.placement {
-        let found = planner.target(index).map_or("which the database does not have".to_owned(), |p| format!("id {}, number {}", p.id, p.number));
+        let found =
+            planner.target(index).map_or("which the database does not have".to_owned(), |p| format!("id {}, number {}", p.id, p.number));
         line(out, "move to", format!("{target}: {found}"));
     }
 }

@@ -19,7 +19,12 @@ fn main() -> ExitCode {
     match cli.mode {
         Mode::Completions(shell) => commands::print_bytes(&cli::completions(shell)),
         Mode::Sandbox { dir, users } => match sandbox::create(&dir, users) {
-            Ok(made) => commands::print(&made.to_string()),
+            Ok(made) => commands::print(&format!(
+                "made a sandbox with {users} users in {dir}; now try\n\n  credkeeper --config {config} plan\n  credkeeper --config {config} --once\n",
+                users = made.users,
+                dir = made.dir.display(),
+                config = made.config.display()
+            )),
             Err(e) => failed(&e),
         },
         mode => with_config(&cli.config, mode),

@@ -107,7 +107,13 @@ async fn pass(
     metrics.leader(&database.name, true);
     let recovered = recover(&store, &journal, clock::now()).await.map_err(OnceError::Recovery)?;
 
-    let desk = Desk { journal: journal.clone(), store: store.clone(), config: config.clone(), database: database.name.clone(), metrics: metrics.clone() };
+    let desk = Desk {
+        journal: journal.clone(),
+        store: store.clone(),
+        config: config.clone(),
+        database: database.name.clone(),
+        metrics: metrics.clone(),
+    };
     let delivery = Delivery::start(desk, Mode::Once);
     let ring = delivery.ring();
     ring.notify_one();
@@ -142,8 +148,11 @@ fn ask(asked: &Once) -> Ask {
 async fn inspect(config: &Config, reader: &Reader) -> Result<(), OnceError> {
     let checks = reader.inspect(&reconcile::needs(config)).await;
     checks.iter().filter(|c| c.verdict == CheckVerdict::Warning).for_each(|c| warn!("Inspection: {}: {}; {}", c.name, c.found, c.advice));
-    let failed: Vec<String> =
-        checks.iter().filter(|c| c.verdict == CheckVerdict::Failed).map(|c| format!("  {}: {}\n    → {}", c.name, c.found, c.advice)).collect();
+    let failed: Vec<String> = checks
+        .iter()
+        .filter(|c| c.verdict == CheckVerdict::Failed)
+        .map(|c| format!("  {}: {}\n    → {}", c.name, c.found, c.advice))
+        .collect();
     if failed.is_empty() { Ok(()) } else { Err(OnceError::Inspection(failed.join("\n"))) }
 }
 
@@ -180,4 +189,3 @@ async fn lead(store: &Store) -> Result<Leadership, OnceError> {
         sleep(LOOK_AGAIN).await;
     }
 }
-

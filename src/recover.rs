@@ -16,11 +16,8 @@ use crate::store::{AfterImage, Store};
 pub async fn recover(store: &Store, journal: &Journal, now: Timestamp) -> Result<Recovered, PassError> {
     let mut recovered = Recovered::default();
     for batch in journal.unresolved().await? {
-        let images: Vec<AfterImage> = batch
-            .written
-            .iter()
-            .map(|i| AfterImage { user: i.user, pin: i.pin.clone(), cost_center: i.cost_center.clone() })
-            .collect();
+        let images: Vec<AfterImage> =
+            batch.written.iter().map(|i| AfterImage { user: i.user, pin: i.pin.clone(), cost_center: i.cost_center.clone() }).collect();
         let landed = store.landed(&images).await?;
         journal.resolve(batch.batch, &landed, now).await?;
         let found = landed.iter().filter(|l| **l).count() as u64;

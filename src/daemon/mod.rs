@@ -14,8 +14,8 @@ use crate::deliver::{Delivery, Desk, Mode};
 use crate::domain::UserId;
 use crate::http::{self, Health};
 use crate::journal::{Journal, JournalError};
-use crate::metrics::Metrics;
 use crate::logging::chain;
+use crate::metrics::Metrics;
 use crate::reconcile::{self, Ask, PassError, Watch};
 use crate::recover::recover;
 use crate::report::{PassKind, PassOutcome, Report};
@@ -121,7 +121,13 @@ impl Daemon {
         let Some(lead) = self.lead(&store).await? else { return Ok(()) };
         self.metrics.leader(&self.database.name, true);
         info!("Leading on database {}", self.database.name);
-        let desk = Desk { journal: journal.clone(), store: store.clone(), config: self.config.clone(), database: self.database.name.clone(), metrics: self.metrics.clone() };
+        let desk = Desk {
+            journal: journal.clone(),
+            store: store.clone(),
+            config: self.config.clone(),
+            database: self.database.name.clone(),
+            metrics: self.metrics.clone(),
+        };
         let delivery = Delivery::start(desk, Mode::Daemon);
         let ended = self.passes(journal, &store, &lead, &delivery.ring(), failures).await;
         delivery.stop().await;
@@ -160,7 +166,14 @@ impl Daemon {
     }
 
     /// A full comparison first, then polls and full comparisons as scheduled.
-    async fn passes(&mut self, journal: &Journal, store: &Store, lead: &Leadership, ring: &Notify, failures: &mut u32) -> Result<(), DaemonError> {
+    async fn passes(
+        &mut self,
+        journal: &Journal,
+        store: &Store,
+        lead: &Leadership,
+        ring: &Notify,
+        failures: &mut u32,
+    ) -> Result<(), DaemonError> {
         let mut watermark = Watermark::default();
         let mut resync_at = Instant::now();
         while !self.stopping() {
@@ -230,10 +243,14 @@ impl Daemon {
             PassOutcome::Unchanged if report.kind == PassKind::Poll => {
                 tracing::debug!(pass.id = %report.pass, pass.kind = report.kind.as_str(), duration_ms = ms, "Poll: nothing to do");
             }
-            PassOutcome::Failed => warn!(pass.id = %report.pass, pass.kind = report.kind.as_str(), outcome = outcome.as_str(), duration_ms = ms,
-                "The pass ended early: {}", report.error.as_deref().unwrap_or_default()),
-            _ => info!(pass.id = %report.pass, pass.kind = report.kind.as_str(), outcome = outcome.as_str(), due, applied, failed = report.failed(),
-                duration_ms = ms, "Pass ended: {}", outcome.sentence()),
+            PassOutcome::Failed => {
+                warn!(pass.id = %report.pass, pass.kind = report.kind.as_str(), outcome = outcome.as_str(), duration_ms = ms,
+                "The pass ended early: {}", report.error.as_deref().unwrap_or_default())
+            }
+            _ => {
+                info!(pass.id = %report.pass, pass.kind = report.kind.as_str(), outcome = outcome.as_str(), due, applied, failed = report.failed(),
+                duration_ms = ms, "Pass ended: {}", outcome.sentence())
+            }
         }
         for blocker in &report.blockers {
             error!(policy = %blocker.policy, "Policy {} is blocked: the database has no cost center {}", blocker.policy, blocker.cost_center);

@@ -161,7 +161,13 @@ impl Batches<'_> {
 
     /// Plans the batch's users again from what stands under the lock, and draws for those who are still due. Who is no
     /// longer, or would need more than was judged, falls out.
-    async fn plan_again(&self, steps: &[Step], users: Vec<User>, mint: &mut Mint, fallen: &mut Vec<Step>) -> Result<Vec<Staged>, PassError> {
+    async fn plan_again(
+        &self,
+        steps: &[Step],
+        users: Vec<User>,
+        mint: &mut Mint,
+        fallen: &mut Vec<Step>,
+    ) -> Result<Vec<Staged>, PassError> {
         let planner = Planner::new(&self.config.policies, &self.looked.places, self.looked.now);
         let mut standing: HashMap<UserId, _> =
             with_facts(Some(self.journal.reader()), users).await?.into_iter().map(|(user, facts)| (user.id, (user, facts))).collect();
@@ -178,7 +184,8 @@ impl Batches<'_> {
     fn prepare(&self, planner: &Planner<'_>, step: Step, user: User, mint: &mut Mint) -> Result<Staged, PassError> {
         let policy = &self.config.policies[step.policy()];
         let target = step.cost_center.and_then(|_| planner.target(step.policy()));
-        let mut change = UserChange { user: user.id, pin: None, cost_center: target.map(|to| Move { from: user.cost_center, to: to.clone() }) };
+        let mut change =
+            UserChange { user: user.id, pin: None, cost_center: target.map(|to| Move { from: user.cost_center, to: to.clone() }) };
         let mut announcement = None;
         let mut issued = None;
         if let (Some(_), Some(rule)) = (step.pin, &policy.pin) {

@@ -110,7 +110,14 @@ pub struct Passed {
 }
 
 /// What would be done. Given only the reading half of the store, and at most a journal that is open for reading.
-pub async fn preview(reader: &Reader, journal: Option<&JournalReader>, config: &Config, database: &DatabaseConfig, ask: &Ask, watch: &Watch<'_>) -> Report {
+pub async fn preview(
+    reader: &Reader,
+    journal: Option<&JournalReader>,
+    config: &Config,
+    database: &DatabaseConfig,
+    ask: &Ask,
+    watch: &Watch<'_>,
+) -> Report {
     let mut report = new_report(config, database, ask, true);
     let read = Instant::now();
     match look(reader, journal, config, ask, &mut report, watch).await {
@@ -150,9 +157,20 @@ pub async fn pass(
         judge(store.reader(), Some(journal.reader()), config, ask, &mut looked, &mut report).await?;
         report.plan_ms = millis(judging);
         let writing = Instant::now();
-        let acted = batch::Batches { store, lead, journal, config, database, watch, looked: &looked, pass: report.pass.clone(), kind: ask.kind, utc: ask.utc }
-            .run(&mut report)
-            .await;
+        let acted = batch::Batches {
+            store,
+            lead,
+            journal,
+            config,
+            database,
+            watch,
+            looked: &looked,
+            pass: report.pass.clone(),
+            kind: ask.kind,
+            utc: ask.utc,
+        }
+        .run(&mut report)
+        .await;
         report.write_ms = millis(writing);
         acted
     }
@@ -161,7 +179,8 @@ pub async fn pass(
     report.error = error.as_ref().map(|e| chain(e));
     let summary = crate::report::json::render(&report);
     if ask.kind != PassKind::Poll
-        && let Err(e) = journal.pass_ended(&report.pass, report.outcome().as_str(), summary, ask.utc).await {
+        && let Err(e) = journal.pass_ended(&report.pass, report.outcome().as_str(), summary, ask.utc).await
+    {
         tracing::warn!(error.kind = e.kind(), "Could not note the end of the pass in the journal: {}", chain(&e));
     }
     Passed { report, newest, error }

@@ -152,15 +152,7 @@ impl ChangeKind {
 
 impl PolicyReport {
     pub fn new(policy: PolicyName) -> PolicyReport {
-        PolicyReport {
-            policy,
-            due: 0,
-            refused: false,
-            skipped: BTreeMap::new(),
-            changes: BTreeMap::new(),
-            failed: 0,
-            changed_meanwhile: 0,
-        }
+        PolicyReport { policy, due: 0, refused: false, skipped: BTreeMap::new(), changes: BTreeMap::new(), failed: 0, changed_meanwhile: 0 }
     }
 
     pub fn count(&mut self, kind: ChangeKind, outcome: ChangeOutcome, by: u64) {

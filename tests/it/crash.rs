@@ -33,8 +33,10 @@ async fn after_twenty_kills_every_pin_is_the_one_of_the_last_mail() {
 
     let due = "(0, 1, 6, 8, 10, 11, 12)";
     let stored = site
-        .rows(&format!("SELECT CASE u.id % 16 WHEN 12 THEN login ELSE email END, card FROM users u JOIN users_cards c ON c.user_id = u.id
-                        WHERE card LIKE 'PIN%' AND u.id % 16 IN {due} AND u.id <= {USERS}"))
+        .rows(&format!(
+            "SELECT CASE u.id % 16 WHEN 12 THEN login ELSE email END, card FROM users u JOIN users_cards c ON c.user_id = u.id
+                        WHERE card LIKE 'PIN%' AND u.id % 16 IN {due} AND u.id <= {USERS}"
+        ))
         .await;
     assert_eq!(stored.len(), (USERS / 16 * 7) as usize, "exactly one PIN each");
     let last_mail: HashMap<String, String> = site.mails().into_iter().map(|m| (m.to.clone(), m.pin())).collect();

@@ -19,7 +19,10 @@ async fn a_visitor_has_a_pin_in_the_mailbox_within_poll_and_two_seconds_on_200_0
         assert!(took < Duration::from_secs(3), "{took:?}");
     }
     let metrics = site.http("/metrics").await;
-    assert!(metrics.contains("credkeeper_changes_total{change=\"pin_issued\",database=\"main\",outcome=\"applied\",policy=\"visitors\"} 3"), "{metrics}");
+    assert!(
+        metrics.contains("credkeeper_changes_total{change=\"pin_issued\",database=\"main\",outcome=\"applied\",policy=\"visitors\"} 3"),
+        "{metrics}"
+    );
     assert!(site.http("/readyz").await.starts_with("ok") || site.http("/readyz").await.contains("ready"));
     let stopping = Instant::now();
     assert_eq!(daemon.stop().code, 0);
@@ -32,7 +35,11 @@ async fn a_mail_server_that_is_away_for_a_while_loses_nothing() {
     site.stop_mail_server();
     let pass = site.once(&[]);
     assert_eq!(pass.code, 4, "{}", pass.all());
-    assert_eq!(site.number("SELECT count(*) FROM users WHERE ou_id = 12 AND id % 16 = 12").await, 10, "the database was changed all the same");
+    assert_eq!(
+        site.number("SELECT count(*) FROM users WHERE ou_id = 12 AND id % 16 = 12").await,
+        10,
+        "the database was changed all the same"
+    );
     site.start_mail_server();
     let again = site.once(&[]);
     assert_eq!(again.code, 0, "{}", again.all());

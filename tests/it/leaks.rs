@@ -11,9 +11,9 @@ use crate::site::{Mail, Site, Step};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_log_report_journal_error_or_metric_holds_a_pin_or_its_hash() {
-    let site = Site::with_people(1_600)
-        .await
-        .with_config(|yaml| yaml.replace("length: 6", "length: 12").replace("level: info", "level: trace").replace("batch_size: 1000", "batch_size: 100"));
+    let site = Site::with_people(1_600).await.with_config(|yaml| {
+        yaml.replace("length: 6", "length: 12").replace("level: info", "level: trace").replace("batch_size: 1000", "batch_size: 100")
+    });
     let mut texts: Vec<(String, Vec<u8>)> = Vec::new();
     let mut keep = |name: &str, text: &str| texts.push((name.to_owned(), text.as_bytes().to_vec()));
 
@@ -29,12 +29,12 @@ async fn no_log_report_journal_error_or_metric_holds_a_pin_or_its_hash() {
     keep("explain", &site.run(&["explain", "user16"]).all());
     keep("status", &site.run(&["status"]).all());
     keep("doctor", &site.run(&["doctor"]).all());
+    site.start_mail_server();
     // A database that refuses every write: error texts.
     site.sql("UPDATE users_cards SET pin_expiration_date = localtimestamp - interval '1 hour' WHERE user_id % 16 = 7").await;
     site.sql("ALTER TABLE users_cards ADD CONSTRAINT refuse CHECK (id < 0) NOT VALID").await;
     keep("--once that the database refuses", &site.once(&[]).all());
     site.sql("ALTER TABLE users_cards DROP CONSTRAINT refuse").await;
-    site.start_mail_server();
     keep("--once that delivers", &site.once(&["--format", "json"]).all());
     let daemon = site.start(&[]);
     daemon.until(Step::Ready).await;
@@ -85,9 +85,17 @@ impl Needles {
             let pin_hex: String = pin.bytes().map(|b| format!("{b:02x}")).collect();
             // Base64 loses its padding, so that it is found inside of longer values too.
             let base64 = |bytes: &[u8]| base64(bytes).trim_end_matches('=').to_owned();
-            for needle in [pin.clone().into_bytes(), hex.clone().into_bytes(), hex.to_uppercase().into_bytes(), pin_hex.into_bytes(), digest.clone(),
-                           base64(pin.as_bytes()).into_bytes(), base64(hex.as_bytes()).into_bytes(), base64(&digest).into_bytes(),
-                           base64(format!("PIN{hex}").as_bytes()).into_bytes()] {
+            for needle in [
+                pin.clone().into_bytes(),
+                hex.clone().into_bytes(),
+                hex.to_uppercase().into_bytes(),
+                pin_hex.into_bytes(),
+                digest.clone(),
+                base64(pin.as_bytes()).into_bytes(),
+                base64(hex.as_bytes()).into_bytes(),
+                base64(&digest).into_bytes(),
+                base64(format!("PIN{hex}").as_bytes()).into_bytes(),
+            ] {
                 match by_length.iter_mut().find(|(length, _)| *length == needle.len()) {
                     Some((_, set)) => drop(set.insert(needle)),
                     None => by_length.push((needle.len(), HashSet::from([needle]))),

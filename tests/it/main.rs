@@ -1,11 +1,18 @@
 //! The integration tests: one binary, real servers. `./test` installs what they need.
 
 mod arrows;
+mod bench;
+mod contract;
 mod crash;
 mod daemon;
+mod inspection;
 mod leaks;
 mod mail;
 mod pg;
+mod properties;
+mod random_site;
+mod sandbox;
 mod site;
 mod smtp;
 mod spine;
+mod traffic;

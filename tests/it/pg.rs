@@ -154,7 +154,8 @@ fn prepare(port: u16) -> bool {
                 Err(_) => return false,
             }
         };
-        let roles = "CREATE ROLE credkeeper LOGIN; CREATE ROLE reader LOGIN; CREATE ROLE locked LOGIN PASSWORD 'right'; CREATE ROLE stranger LOGIN";
+        let roles =
+            "CREATE ROLE credkeeper LOGIN; CREATE ROLE reader LOGIN; CREATE ROLE locked LOGIN PASSWORD 'right'; CREATE ROLE stranger LOGIN";
         admin.batch_execute(roles).await.expect("roles");
         admin.batch_execute("CREATE DATABASE vendor").await.expect("the template");
         let vendor = connect(port, "vendor").await.expect("the template answers");

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use credkeeper::cli::Once;
+use credkeeper::commands;
 use credkeeper::config::Config;
 use credkeeper::domain::Timestamp;
-use credkeeper::metrics::Metrics;
+use credkeeper::logging::Progress;
 use credkeeper::once;
 use credkeeper::plan::Step;
 use credkeeper::reconcile::{self, Ask, Watch};
@@ -18,7 +19,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
 use tokio::sync::Notify;
 
-use crate::site::{self, Dialect, RandomSite};
+use crate::random_site::{Dialect, RandomSite};
+use crate::site::parse;
 
 /// One user, as random as a database allows.
 #[derive(Clone, Debug)]
@@ -52,8 +54,15 @@ fn anybody() -> impl Strategy<Value = Anybody> {
     let flag = prop_oneof![6 => Just(1), 1 => Just(163_840), 1 => Just(16_385), 1 => any::<i32>().prop_map(|f| f & 0xffff)];
     let pins = prop::collection::vec(prop::option::of(-100..100i32), 0..3);
     let cards = prop::collection::vec(prop_oneof![Just("PINEAPPLE".to_owned()), "[0-9a-f]{32}", "[A-Z0-9]{4,12}", "[^\0]{1,35}"], 0..2);
-    (hostile(), hostile(), hostile(), flag, 0..4usize, pins, cards)
-        .prop_map(|(login, email, name, flag, place, pins, cards)| Anybody { login, email, name, flag, place, pins, cards })
+    (hostile(), hostile(), hostile(), flag, 0..4usize, pins, cards).prop_map(|(login, email, name, flag, place, pins, cards)| Anybody {
+        login,
+        email,
+        name,
+        flag,
+        place,
+        pins,
+        cards,
+    })
 }
 
 /// Which policies the site has, as bits: visitors, renewing staff, everybody else, a mover, an excluder.
@@ -73,8 +82,8 @@ fn check(dialect: Dialect, cases: u32) {
                 prop_assert_eq!(&filtered, &whole, "the read filter changed the plan");
 
                 let before = site.rows().await;
-                let metrics = Arc::new(Metrics::new(&config));
-                let report = once::run(config.clone(), &Once::default(), metrics).await.unwrap();
+                let metrics = Arc::new(commands::metrics(&config));
+                let report = once::run(config.clone(), &Once::default(), metrics, &Progress::new(false)).await.unwrap();
                 prop_assert_eq!(report.failed(), 0, "{:?}", report.problems);
                 prop_assert!(steps(&config, true).await.is_empty(), "a second plan is not empty");
                 prop_assert_eq!(site.rows().await, before, "rows of users came or went, or a login, mail or card changed");
@@ -117,10 +126,11 @@ fn mails_are_as_meant(outbox: &Path, planned: &[Step], people: &[Anybody]) -> Re
     let files = std::fs::read_dir(outbox).map(|dir| dir.map(|e| e.unwrap().path()).collect::<Vec<_>>()).unwrap_or_default();
     prop_assert_eq!(files.len(), planned.iter().filter(|s| s.pin.is_some()).count(), "mails and planned PINs differ");
     for file in files {
-        let mail = site::parse(&std::fs::read_to_string(file).unwrap());
+        let mail = parse(&std::fs::read_to_string(file).unwrap());
         let mut names: Vec<String> = mail.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
         names.sort();
-        let expected = ["auto-submitted", "content-transfer-encoding", "content-type", "date", "from", "message-id", "mime-version", "subject", "to"];
+        let expected =
+            ["auto-submitted", "content-transfer-encoding", "content-type", "date", "from", "message-id", "mime-version", "subject", "to"];
         prop_assert_eq!(names, expected);
         prop_assert!(addresses.contains(mail.to.as_str()), "{} is nobody's", mail.to);
     }

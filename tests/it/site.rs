@@ -195,9 +195,7 @@ log:
     /// Makes everything in the journal older by so many seconds.
     pub fn age_journal(&self, seconds: i64) {
         let journal = rusqlite::Connection::open(self.folder().join("journal.db")).unwrap();
-        for column in ["committed_at"] {
-            journal.execute(&format!("UPDATE batches SET {column} = {column} - ?1"), [seconds]).unwrap();
-        }
+        journal.execute("UPDATE batch SET settled_at = settled_at - ?1", [seconds]).unwrap();
     }
 
     // --- the database ---

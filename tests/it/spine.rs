@@ -56,8 +56,10 @@ async fn every_promise_is_kept_for_twenty_thousand_users_of_every_kind() {
     let mails = site.mails();
     assert_eq!(mails.len() as i64, kinds(&[0, 1, 6, 8, 10, 11, 12]));
     let stored: HashMap<String, String> = site
-        .rows(&format!("SELECT CASE u.id % 16 WHEN 12 THEN login ELSE email END, card FROM users u JOIN users_cards c ON c.user_id = u.id
-                        WHERE card LIKE 'PIN%' AND u.id % 16 IN {GET_A_PIN} AND u.id <= {USERS}"))
+        .rows(&format!(
+            "SELECT CASE u.id % 16 WHEN 12 THEN login ELSE email END, card FROM users u JOIN users_cards c ON c.user_id = u.id
+                        WHERE card LIKE 'PIN%' AND u.id % 16 IN {GET_A_PIN} AND u.id <= {USERS}"
+        ))
         .await
         .into_iter()
         .collect();

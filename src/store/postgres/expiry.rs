@@ -12,7 +12,13 @@ const LONG_AGO: i64 = -62_135_596_800;
 /// The value of `column` as seconds; NULL is never, and so is `'infinity'`.
 pub(super) fn read(map: &ExpiresMap, column: &str) -> String {
     // Beyond these ends `to_timestamp` fails, and with it the read of everybody: a column with a wild number stays readable.
-    let moment = |seconds: String| format!("to_timestamp(least(greatest({seconds}, -60000000000), 9000000000000)::double precision)");
+    // (Not least and greatest: they pass over NULL, and never would become the year 69.)
+    let moment = |seconds: String| {
+        format!(
+            "to_timestamp((CASE WHEN {seconds} > 9000000000000 THEN 9000000000000
+                                WHEN {seconds} < -60000000000 THEN -60000000000 ELSE {seconds} END)::double precision)"
+        )
+    };
     let naive = match (map.kind, map.zone) {
         (ExpiresKind::Timestamp, _) => column.to_owned(),
         (ExpiresKind::Date | ExpiresKind::Timestamptz, Zone::Local) | (ExpiresKind::Date, Zone::Utc) => format!("{column}::timestamp"),

@@ -18,7 +18,7 @@ use tokio_postgres::{Client, NoTls, Row};
 
 use crate::config::schema_map::Zone;
 use crate::config::{DatabaseConfig, DatabaseTarget};
-use crate::domain::{CostCenter, UserId, CostCenterId, CostCenterRef, WallClock};
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, UserId, WallClock};
 use crate::inventory::Counts;
 
 use super::error::{Cause, Kind, StoreError};
@@ -207,7 +207,8 @@ impl Postgres {
     pub(super) async fn newest(&self) -> Result<UserId, StoreError> {
         let client = self.reading().await?;
         let layout = self.layout(&client).await?;
-        let sql = format!("SELECT coalesce(max(u.{id}), 0)::bigint FROM {users} u", id = quoted(&self.db.map.users.id), users = layout.users);
+        let sql =
+            format!("SELECT coalesce(max(u.{id}), 0)::bigint FROM {users} u", id = quoted(&self.db.map.users.id), users = layout.users);
         let rows = self.rows(&client, "newest", &sql, &[]).await?;
         Ok(UserId(only(&rows, "newest")?.get(0)))
     }
