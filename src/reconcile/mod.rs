@@ -3,7 +3,7 @@
 //!
 //! 1. **Look**: one streamed read, joined with what the journal knows; of each due user 16 bytes stay in memory.
 //! 2. **Judge**: limits, per policy. What exceeds them changes nothing.
-//! 3. **Act**: batches, most urgent first ([`batch`]). With the stream closed, each takes the write lock, reads its users
+//! 3. **Act**: batches, most urgent first (`batch.rs`). With the stream closed, each takes the write lock, reads its users
 //!    again, plans them again, draws, writes, tells the journal, and commits.
 
 use std::time::Instant;
