@@ -51,8 +51,10 @@ pub fn history_line(row: &HistoryRow) -> String {
         (false, true) => ": moved",
         (false, false) => "",
     });
-    if row.attempts > 0 {
-        let _ = write!(text, "; {} tries", row.attempts);
+    match row.attempts {
+        0 => {}
+        1 => text.push_str("; tried once"),
+        n => _ = write!(text, "; tried {n} times"),
     }
     if let Some(code) = row.last_reply {
         let _ = write!(text, ", the mail server said {code}");
