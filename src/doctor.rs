@@ -1,1 +1,110 @@
-//! TBD
+//! `doctor`: the start-up inspection in full, each line ok, warning or failed with what to do.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::clock;
+use crate::config::{Config, TransportConfig};
+use crate::domain::WallClock;
+use crate::inventory::Now;
+use crate::journal::JournalReader;
+use crate::mail;
+use crate::plan::{Planner, rules};
+use crate::logging::chain;
+use crate::reconcile;
+use crate::store::{Check, CheckVerdict, Reader, Wanted};
+
+/// Looks at everything that a pass needs, and changes nothing.
+pub async fn inspect(config: &Config) -> Vec<Check> {
+    let mut checks = vec![Check::ok("configuration", format!("{} is valid", config.path.display()))];
+    checks.extend(config.warnings.iter().map(|w| Check::warning("configuration", w.clone(), "see the manual")));
+    for database in &config.databases {
+        match Reader::connect(database).await {
+            Err(error) => checks.push(Check::failed("database", chain(&error), "see databases in the configuration")),
+            Ok(reader) => {
+                let found = reader.inspect(&reconcile::needs(config)).await;
+                let reachable = !found.iter().any(|c| c.verdict == CheckVerdict::Failed);
+                checks.extend(found);
+                if reachable {
+                    checks.extend(cost_centers(config, &reader).await);
+                }
+            }
+        }
+    }
+    checks.push(mail_server(config).await);
+    checks.push(journal(config).await);
+    checks
+}
+
+async fn cost_centers(config: &Config, reader: &Reader) -> Vec<Check> {
+    let wanted: Wanted = config.policies.iter().flat_map(rules::named).cloned().collect();
+    let places = match reader.places(&wanted).await {
+        Ok(places) => places,
+        Err(error) => return vec![Check::failed("cost centers", chain(&error), "see schema_map.cost_centers in the configuration")],
+    };
+    let now = Now { utc: clock::now(), wall: WallClock(0) };
+    let blockers = Planner::new(&config.policies, &places, now).blockers();
+    if blockers.is_empty() {
+        return vec![Check::ok("cost centers", format!("all {} that the policies name are there", wanted.len()))];
+    }
+    let said = |b: &crate::plan::Blocker| {
+        let found = format!("policy {} names cost center {}, which the database does not have", b.policy, b.cost_center);
+        Check::failed("cost centers", found, "create it in the print system, or correct the name in the policy")
+    };
+    blockers.iter().map(said).collect()
+}
+
+async fn mail_server(config: &Config) -> Check {
+    match &config.mail.transport {
+        TransportConfig::None => Check::ok("mail", "no mail is sent (transport: none)".to_owned()),
+        TransportConfig::Directory(path) => directory(path),
+        TransportConfig::Smtp(smtp) => match mail::probe(&config.mail).await {
+            Ok(()) => Check::ok("mail", format!("{}:{} answers", smtp.host, smtp.port)),
+            Err(error) => {
+                let found = format!("{}:{}: {error}", smtp.host, smtp.port);
+                Check::failed("mail", found, "check mail.host and mail.port, and that this machine may connect there")
+            }
+        },
+    }
+}
+
+fn directory(path: &Path) -> Check {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() && !found.permissions().readonly() => Check::ok("mail", format!("mails go to {}", path.display())),
+        Ok(_) => Check::failed("mail", format!("{} is not a writable directory", path.display()), "correct mail.directory"),
+        Err(_) => Check::ok("mail", format!("{} will be made with the first mail", path.display())),
+    }
+}
+
+async fn journal(config: &Config) -> Check {
+    let path = config.journal.path.display();
+    match JournalReader::open(&config.journal, &config.databases[0].identity()).await {
+        Ok(None) => Check::ok("journal", format!("{path} will be made with the first pass")),
+        Ok(Some(journal)) => match journal.counts().await {
+            Ok(counts) => {
+                let said: Vec<String> = counts.iter().filter(|(_, n)| *n > 0).map(|(state, n)| format!("{} {n}", state.as_str())).collect();
+                let said = if said.is_empty() { "empty".to_owned() } else { said.join(", ") };
+                Check::ok("journal", format!("{path}: {said}"))
+            }
+            Err(error) => Check::failed("journal", format!("{path}: {}", chain(&error)), "restore the journal from a backup"),
+        },
+        Err(error) => Check::failed("journal", format!("{path}: {}", chain(&error)), "see “The journal” in the manual"),
+    }
+}
+
+/// One line a check, the advice under it.
+pub fn render(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let verdict = match check.verdict {
+            CheckVerdict::Ok => "ok     ",
+            CheckVerdict::Warning => "warning",
+            CheckVerdict::Failed => "FAILED ",
+        };
+        let _ = writeln!(text, "{verdict}  {:<14} {}", check.name, check.found);
+        if check.verdict != CheckVerdict::Ok && !check.advice.is_empty() {
+            let _ = writeln!(text, "{:>24} → {}", "", check.advice);
+        }
+    }
+    text
+}

@@ -1,1 +1,110 @@
-//! TBD
+//! `explain LOGIN`: each policy and rule in order, what it saw, and the verdict with its reason code.
+
+use std::fmt::Write;
+
+use crate::domain::WallClock;
+use crate::inventory::{Facts, Now, StoredPin, User};
+use crate::plan::{Mismatch, Planner, Skip, Verdict, rules};
+use crate::policy::{PinRewrite, Placement, Policy, Selector};
+
+/// The whole answer for one user, as lines of text. Holds no secret: PINs are named by their expiry only.
+pub fn explain(policies: &[Policy], planner: &Planner<'_>, user: &User, facts: &Facts) -> String {
+    let mut text = String::new();
+    let out = &mut text;
+    let _ = writeln!(out, "User {} “{}”", user.id, user.login.escape_debug());
+    line(out, "e-mail", if user.email.is_empty() { "none".into() } else { format!("“{}”", user.email.escape_debug()) });
+    line(out, "cost center", format!("id {}, number {}", user.cost_center.id, user.cost_center.number));
+    line(out, "cards", user.cards.to_string());
+    match user.pins.as_slice() {
+        [] => line(out, "PINs", "none".into()),
+        pins => pins.iter().for_each(|pin| line(out, "PIN", said_of(pin, planner.now()))),
+    }
+    line(out, "keeper", facts.keeper.as_ref().map_or("none".into(), |k| k.to_string()));
+    line(out, "last issue", facts.last_generated.map_or("none known".into(), |at| at.to_string()));
+    line(out, "mail", if facts.open { "not accepted yet" } else { "nothing waiting" }.into());
+    line(out, "on hold", if facts.held { "yes" } else { "no" }.into());
+
+    let owner = planner.owner(user, facts);
+    for (index, policy) in policies.iter().enumerate() {
+        let _ = writeln!(out, "\nPolicy {} “{}”", index + 1, policy.name);
+        match planner.mismatch(&policy.selector, user) {
+            Some(which) => line(out, "match", format!("no: {} {}", which.as_str(), condition(which, &policy.selector))),
+            None => line(out, "match", "yes".into()),
+        }
+        if let Some(owner) = owner.filter(|o| o.policy == index) {
+            line(out, "owner", if owner.kept { "yes, as keeper (it served the user last)" } else { "yes, the first that matches" }.into());
+            asks(out, policy, planner, index, user);
+        }
+    }
+    let _ = writeln!(out, "\nVerdict: {}", verdict(policies, planner.verdict(user, facts)));
+    text
+}
+
+fn line(out: &mut String, name: &str, value: String) {
+    let _ = writeln!(out, "  {name:<12} {value}");
+}
+
+fn said_of(pin: &StoredPin, now: Now) -> String {
+    let end = match pin.expires {
+        None => "never expires".to_owned(),
+        Some(at) if at <= now.wall => format!("expired {at}"),
+        Some(at) => format!("valid until {at}"),
+    };
+    format!("{end}, {}", if pin.ours { "issued by credkeeper" } else { "not issued by credkeeper" })
+}
+
+fn condition(which: Mismatch, selector: &Selector) -> String {
+    let pattern = |p: &Option<crate::domain::Pattern>| p.as_ref().map_or(String::new(), |p| format!("does not match {} as a whole", p.source()));
+    let list = |items: Vec<String>| items.join(", ");
+    match which {
+        Mismatch::Username => pattern(&selector.username),
+        Mismatch::Email => pattern(&selector.email),
+        Mismatch::CostCenter => format!("is none of {}", list(selector.cost_center.iter().map(ToString::to_string).collect())),
+        Mismatch::NotCostCenter => format!("is one of {}", list(selector.not_cost_center.iter().map(ToString::to_string).collect())),
+        Mismatch::HasCard => format!("is not {}", selector.has_card.unwrap_or_default()),
+        Mismatch::Source => format!("is none of {}", list(selector.source.clone())),
+    }
+}
+
+fn asks(out: &mut String, policy: &Policy, planner: &Planner<'_>, index: usize, user: &User) {
+    if policy.excludes() {
+        line(out, "asks", "nothing: its users are left alone".into());
+    }
+    if let Some(rule) = &policy.pin {
+        let rewrite = match rule.rewrite {
+            PinRewrite::Never => "never rewritten",
+            PinRewrite::Expired => "rewritten when expired",
+        };
+        let until = planner.expiry(index).map_or("without an end".to_owned(), |at: WallClock| format!("valid until {at}"));
+        line(out, "pin", format!("{} digits, {rewrite}, a new one {until}", rule.length.digits()));
+        line(
+            out,
+            "recipient",
+            match rules::recipient(policy, user) {
+                Ok(Some(mailbox)) => mailbox.to_string(),
+                Ok(None) => "nobody, as configured".into(),
+                Err(why) => format!("none: what stands there {why}"),
+            },
+        );
+    }
+    if let Some(Placement::MoveTo(target)) = &policy.placement {
+        let found = planner.target(index).map_or("which the database does not have".to_owned(), |p| format!("id {}, number {}", p.id, p.number));
+        line(out, "move to", format!("{target}: {found}"));
+    }
+}
+
+fn verdict(policies: &[Policy], verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Due(step) => {
+            let asked: Vec<String> =
+                [step.pin, step.cost_center].into_iter().flatten().map(|r| format!("{} ({})", r.as_str(), r.sentence())).collect();
+            format!("due under “{}”: {}", policies[step.policy()].name, asked.join("; "))
+        }
+        Verdict::Skipped { policy, skip } => {
+            let more = if skip == Skip::TooSoon { ", see limits.min_interval" } else { "" };
+            format!("skipped under “{}”: {} ({}{more})", policies[policy].name, skip.as_str(), skip.sentence())
+        }
+        Verdict::Settled { policy } => format!("settled under “{}”: nothing to do", policies[policy].name),
+        Verdict::Untouched(why) => format!("untouched: {} ({})", why.as_str(), why.sentence()),
+    }
+}

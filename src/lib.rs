@@ -44,8 +44,11 @@
 //! deleting users; one-time links; commands over HTTP; a hook in the print system's rule engine.
 
 pub mod cli;
+pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod daemon;
+pub mod deliver;
 pub mod doctor;
 pub mod domain;
 pub mod explain;
@@ -56,6 +59,7 @@ pub mod logging;
 pub mod mail;
 pub mod metrics;
 pub mod mint;
+pub mod once;
 pub mod plan;
 pub mod policy;
 pub mod reconcile;

@@ -1,1 +1,112 @@
-fn main(){}
+//! Arguments → mode → exit code; nothing else.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
+use credkeeper::config::Config;
+use credkeeper::logging::{Progress, chain};
+use credkeeper::{clock, commands, daemon, logging, once, report, sandbox, service};
+use tokio::sync::watch;
+use tracing::error;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse_from(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(stop) => return stop.print().into(),
+    };
+    match cli.mode {
+        Mode::Completions(shell) => commands::print_bytes(&cli::completions(shell)),
+        Mode::Sandbox { dir, users } => match sandbox::create(&dir, users) {
+            Ok(made) => commands::print(&made.to_string()),
+            Err(e) => failed(&e),
+        },
+        mode => with_config(&cli.config, mode),
+    }
+    .into()
+}
+
+fn with_config(path: &Path, mode: Mode) -> ExitStatus {
+    let config = match Config::load(path) {
+        Ok(config) => Arc::new(config),
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitStatus::Usage;
+        }
+    };
+    if mode == Mode::CheckConfig {
+        return commands::check_config(&config);
+    }
+    let progress = Progress::new(!matches!(mode, Mode::Daemon));
+    if let Err(e) = logging::init(&config.log, &progress) {
+        return failed(&e);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return failed(&e),
+    };
+    let status = runtime.block_on(run(config, mode, &progress));
+    runtime.shutdown_background();
+    status
+}
+
+async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus {
+    match mode {
+        Mode::Daemon => run_daemon(config).await,
+        Mode::Once(asked) => run_once(config, &asked, progress).await,
+        Mode::Explain { login } => commands::explain(&config, &login).await,
+        Mode::Doctor => commands::doctor(&config).await,
+        Mode::JournalList => commands::journal_list(&config).await,
+        Mode::Status => commands::status(&config).await,
+        Mode::CheckConfig | Mode::Sandbox { .. } | Mode::Completions(_) => ExitStatus::Done, // served before
+    }
+}
+
+async fn run_daemon(config: Arc<Config>) -> ExitStatus {
+    commands::warn_of(&config);
+    let metrics = Arc::new(commands::metrics(&config));
+    let (stop, stopping) = watch::channel(false);
+    match service::stop_signal() {
+        Ok(asked) => drop(tokio::spawn(async move {
+            let signal = asked.await;
+            tracing::info!("Stopping on {signal}: finishing what is in hand");
+            stop.send_replace(true);
+        })),
+        Err(e) => return failed(&e),
+    }
+    match daemon::run(config, metrics, stopping).await {
+        Ok(()) => ExitStatus::Done,
+        Err(e) => {
+            error!("{}", chain(&e));
+            ExitStatus::Failed
+        }
+    }
+}
+
+async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> ExitStatus {
+    commands::warn_of(&config);
+    let metrics = Arc::new(commands::metrics(&config));
+    let report = match once::run(config, asked, metrics.clone(), progress).await {
+        Ok(report) => report,
+        Err(e) => {
+            error!("{}", chain(&e));
+            return e.status();
+        }
+    };
+    let text = match asked.format {
+        Format::Text => report::text::render(&report),
+        Format::Json => report::json::text(&report::json::render(&report)),
+    };
+    let printed = commands::print(&text);
+    let written = match &asked.metrics_file {
+        None => ExitStatus::Done,
+        Some(file) => metrics.write_file(file, clock::now()).map_or_else(|e| failed(&e), |()| ExitStatus::Done),
+    };
+    ExitStatus::worst([ExitStatus::of(&report, asked.exit_code), printed, written])
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitStatus {
+    eprintln!("credkeeper: {}", chain(error));
+    ExitStatus::Failed
+}

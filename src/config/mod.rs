@@ -1,6 +1,8 @@
 //! `config.yaml`, checked. Only [`Config::load`] makes a [`Config`]; the rest of the crate accepts nothing else.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,8 +10,26 @@ use std::time::Duration;
 use crate::domain::{Limit, Mailbox, PinFormat, Secret, Template};
 use crate::policy::Policy;
 
-pub mod schema_map;
+use read::Reader;
 pub use schema_map::SchemaMap;
+
+mod database;
+mod limits;
+mod local;
+mod mail;
+mod policies;
+mod read;
+mod schedule;
+pub mod schema_map;
+mod secrets;
+mod templates;
+mod units;
+mod url;
+mod validate;
+mod yaml;
+
+/// A configuration larger than this is another file, given by mistake.
+const LARGEST_BYTES: u64 = 4 << 20;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -43,11 +63,30 @@ pub struct DatabaseConfig {
     pub template_user: Option<String>,
 }
 
+impl DatabaseConfig {
+    /// What tells this database from others: the journal belongs to it. The host is left out, so that a failover or a new
+    /// name of the server changes nothing.
+    pub fn identity(&self) -> String {
+        let schema = self.schema.as_deref().unwrap_or("default");
+        match &self.target {
+            DatabaseTarget::Sqlite { path } => format!("sqlite {}", path.display()),
+            DatabaseTarget::Postgres { database, .. } => format!("postgres {database} {schema}"),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum DatabaseTarget {
     /// A file of the sandbox.
-    Sqlite { path: PathBuf },
-    Postgres { hosts: Vec<(String, u16)>, database: String, user: String, password: Option<Secret> },
+    Sqlite {
+        path: PathBuf,
+    },
+    Postgres {
+        hosts: Vec<(String, u16)>,
+        database: String,
+        user: String,
+        password: Option<Secret>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -136,5 +175,93 @@ pub struct Problem {
 }
 
 impl Config {
-    pub fn load(_path: &Path) -> Result<Config, ConfigProblems> { todo!() }
+    /// # Errors
+    /// All that is wrong with the file, as far as one reading can tell.
+    pub fn load(path: &Path) -> Result<Config, ConfigProblems> {
+        let unreadable =
+            |message: String| ConfigProblems { path: path.to_owned(), problems: vec![Problem { at: None, key: String::new(), message }] };
+        let absolute = std::path::absolute(path).map_err(|error| unreadable(format!("cannot be found: {error}")))?;
+        let text = read_text(&absolute).map_err(unreadable)?;
+        parse(&text, &absolute, |name| std::env::var_os(name)).map_err(|problems| ConfigProblems { path: path.to_owned(), ..problems })
+    }
 }
+
+/// `environment` is asked for `{env: NAME}` and for the state directory.
+fn parse(text: &str, path: &Path, environment: impl Fn(&str) -> Option<OsString> + 'static) -> Result<Config, ConfigProblems> {
+    let reader = Reader::new(path.parent().unwrap_or(Path::new("")).to_owned(), environment);
+    let config = match yaml::parse(text) {
+        Ok(tree) if matches!(tree.data, yaml::Data::Map(_)) => {
+            reader.sweep(&tree, "");
+            validate::validate(&tree, &reader, path)
+        }
+        Ok(tree) => {
+            reader.problem(tree.at, "", "expected a mapping with `databases` and `policies`; see the example in config.yaml");
+            None
+        }
+        Err(error) => {
+            reader.problem(error.at, "", error.message);
+            None
+        }
+    };
+    match config {
+        Some(config) if !reader.has_problems() => Ok(Config { warnings: reader.into_warnings(), ..config }),
+        _ => {
+            if !reader.has_problems() {
+                reader.problem(None, "", "cannot be used, and credkeeper does not know why: please report this");
+            }
+            Err(reader.into_problems(path))
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let bytes = match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return Err("is a directory, not a file".to_owned()),
+        Ok(meta) if meta.len() > LARGEST_BYTES => return Err("is larger than 4 MiB".to_owned()),
+        Ok(_) => std::fs::read(path),
+        Err(error) => Err(error),
+    };
+    let bytes = bytes.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "may not be read by this account".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    })?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err("is UTF-16; save it as UTF-8".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        format!("is not UTF-8: line {line} has other bytes; save it as UTF-8")
+    })
+}
+
+impl fmt::Display for ConfigProblems {
+    /// One problem a line: `config.yaml:12:7: policies[0].pin.length: is required: …`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.problems.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}:{problem}", self.path.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((line, column)) = self.at {
+            write!(f, "{line}:{column}:")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, " {}:", self.key)?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
+
+impl std::error::Error for ConfigProblems {}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,11 @@
 //! Where things are in the print system's database: profiles, and overrides merged over them key by key.
 
+pub(super) use profile::Profile;
+pub(super) use resolve::{name, resolve};
+
+mod profile;
+mod resolve;
+
 /// The resolved map. Names match `^[A-Za-z_][A-Za-z0-9_$]{0,127}$` and are quoted by the dialects.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SchemaMap {

@@ -4,6 +4,7 @@ pub mod ids;
 pub mod mailbox;
 pub mod pattern;
 pub mod pin;
+pub mod printable;
 pub mod secret;
 pub mod share;
 pub mod template;
@@ -13,6 +14,7 @@ pub use ids::{CostCenter, CostCenterId, CostCenterRef, IssuanceId, PassId, Polic
 pub use mailbox::Mailbox;
 pub use pattern::Pattern;
 pub use pin::{PinFormat, PinLength};
+pub use printable::printable;
 pub use secret::{Key, Pin, Secret, StoredValue};
 pub use share::{Limit, Share};
 pub use template::Template;

@@ -110,8 +110,16 @@ mod tests {
     fn a_value_that_no_form_explains_is_a_card() {
         let md5 = PinFormat::Md5;
         assert!(md5.is_pin("PIN81dc9bdb52d04dc20036dbd8313ed055"));
-        for card in ["81dc9bdb52d04dc20036dbd8313ed055", "PIN81DC9BDB52D04DC20036DBD8313ED055", "PINEAPPLE", "PIN1234", "", "PIN",
-                     "PIN81dc9bdb52d04dc20036dbd8313ed055\n", "pin81dc9bdb52d04dc20036dbd8313ed055"] {
+        for card in [
+            "81dc9bdb52d04dc20036dbd8313ed055",
+            "PIN81DC9BDB52D04DC20036DBD8313ED055",
+            "PINEAPPLE",
+            "PIN1234",
+            "",
+            "PIN",
+            "PIN81dc9bdb52d04dc20036dbd8313ed055\n",
+            "pin81dc9bdb52d04dc20036dbd8313ed055",
+        ] {
             assert!(!md5.is_pin(card), "{card:?}");
         }
         assert!(PinFormat::Plain { max_length: 6 }.is_pin("123456"));

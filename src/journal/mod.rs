@@ -1,10 +1,59 @@
 //! The journal: no credential lost, none wrong.
+//!
+//! The print system's database gets no tables of ours. What a crash must not forget lies in a local SQLite file: each
+//! **issuance**, that is one user's changes in one transaction and the one mail about them, from just before COMMIT until the
+//! mail server has taken the mail over ([`state`] has the table). Ended issuances stay as the ledger: it says which PIN is ours,
+//! who keeps whom, and what can be undone.
+//!
+//! PINs, stored values and recipients stand in it only sealed, each bound to its row, and are wiped in the step that ends
+//! their use. Fingerprints under a key say “ours” and reveal nothing. The key lies in a file of its own.
+//!
+//! If the journal cannot be written, nothing may be changed in the database: every error of [`Journal::planned`] means that the
+//! open transaction must be rolled back.
+//!
+//! # Must not
+//! See the store or the mail; decide anything; be written by two processes (a file lock keeps the second one out).
 
-use std::path::Path;
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rusqlite::Connection;
 
 use crate::config::JournalConfig;
 use crate::domain::{CostCenter, IssuanceId, Mailbox, PassId, Pin, PolicyName, StoredValue, Timestamp, UserId, WallClock};
-use crate::inventory::{Facts, StoredPin, Membership, User};
+use crate::inventory::{Facts, Membership, StoredPin, User};
+
+mod blob;
+mod desk;
+mod error;
+mod file;
+mod issue;
+mod ledger;
+mod outbox;
+mod passes;
+mod retry;
+pub mod state;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod visit;
+
+pub use error::JournalError;
+pub use issue::{Unresolved, Written};
+pub use ledger::{HistoryRow, StateCounts};
+pub use outbox::{Answer, Answered, PendingMail};
+pub use passes::PassRecord;
+pub use state::{Event, IllegalTransition, State};
+
+use blob::Seals;
+use desk::{Clerk, Desk};
+use ledger::Tally;
+
+/// How long to wait before asking for the lock again.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// How many rows are looked through in one step of [`Journal::forget_old`], so that mail and passes need not wait for it.
+const FORGET_ROWS: u32 = 2000;
 
 /// One user's changes in one transaction, and the one mail about them, as handed over before COMMIT.
 #[derive(Clone, Debug)]
@@ -19,6 +68,9 @@ pub struct NewIssuance {
     /// When the user was first seen due in this pass.
     pub due_since: Timestamp,
     pub lane: Lane,
+    /// How many stored PINs go, without the renewals at the moment that our own ledger wrote for them: those count towards no
+    /// limit (R23).
+    pub replaced_unexpected: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -42,14 +94,266 @@ pub struct Announcement {
     pub cost_center: Option<String>,
 }
 
+/// Two queues that take turns, so that a visitor at the door does not wait behind a first run over everybody.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Lane {
     Poll,
     Backlog,
 }
 
-pub struct Journal {}
-
 /// A batch in the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BatchId(pub i64);
+
+/// Where a journal lies and whose it is.
+#[derive(Clone, Debug)]
+struct JournalPlace {
+    path: PathBuf,
+    key: PathBuf,
+    /// The configured name of the database.
+    database: String,
+    /// What tells this database from another or a restored one.
+    identity: String,
+}
+
+/// The open file and the keys: enough to read.
+struct View {
+    db: Connection,
+    seals: Seals,
+}
+
+/// The one writer's side: the counts are kept in memory, since counting a million rows takes a second.
+struct Writer {
+    view: View,
+    tally: Tally,
+    /// The lane whose turn it is.
+    turn: Lane,
+    _lock: File,
+}
+
+/// The reading half: all that a preview gets. Clones share one file.
+#[derive(Clone)]
+pub struct JournalReader {
+    clerk: Clerk,
+}
+
+/// The journal of the one writer. Clones share one file; the lock goes with the last of them, or with [`close`](Journal::close).
+#[derive(Clone)]
+pub struct Journal {
+    reader: JournalReader,
+}
+
+impl Journal {
+    /// Opens the journal for writing and makes it on the first start. Waits up to `wait` for another instance to let go.
+    ///
+    /// # Errors
+    /// [`JournalError::Locked`] after that; whatever else keeps the file from being used is said, and nothing is replaced.
+    pub async fn open(config: &JournalConfig, database: &str, identity: &str, wait: Duration) -> Result<Journal, JournalError> {
+        let place = JournalPlace::new(config, database, identity);
+        let deadline = tokio::time::Instant::now() + wait;
+        let lock = loop {
+            if let Some(lock) = file::try_lock(&place.path)? {
+                break lock;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(JournalError::Locked { path: place.path });
+            }
+            tokio::time::sleep(LOCK_PAUSE.min(wait)).await;
+        };
+        let clerk = Clerk::start(Desk::Closed)?;
+        clerk
+            .call(move |desk| {
+                *desk = Desk::Writer(Box::new(file::open_writer(&place, lock)?));
+                Ok(())
+            })
+            .await?;
+        Ok(Journal { reader: JournalReader { clerk } })
+    }
+
+    pub fn reader(&self) -> &JournalReader {
+        &self.reader
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Writer) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.reader.clerk.call(move |desk| job(desk.writer()?)).await
+    }
+
+    /// Writes down a batch, durably, *before* its transaction is committed.
+    ///
+    /// # Errors
+    /// Nothing was written, and nothing may be committed.
+    pub async fn planned(&self, pass: &PassId, issuances: Vec<NewIssuance>, now: Timestamp) -> Result<BatchId, JournalError> {
+        let pass = pass.clone();
+        self.write(move |w| w.planned(&pass, &issuances, now)).await
+    }
+
+    /// COMMIT has been answered with yes.
+    pub async fn committed(&self, batch: BatchId, now: Timestamp) -> Result<(), JournalError> {
+        self.write(move |w| w.committed(batch, now)).await
+    }
+
+    /// COMMIT was refused, or never sent: nothing of the batch is in the database.
+    pub async fn abandoned(&self, batch: BatchId, now: Timestamp) -> Result<(), JournalError> {
+        self.write(move |w| w.abandoned(batch, now)).await
+    }
+
+    /// Batches of which nobody knows whether they were committed: a crash or a lost answer left them.
+    ///
+    /// # Errors
+    /// Also where one of their rows cannot be unsealed: then nobody can tell, and nothing may go on by guessing.
+    pub async fn unresolved(&self) -> Result<Vec<Unresolved>, JournalError> {
+        self.write(|w| w.view.unresolved()).await
+    }
+
+    /// What the look into the database found, in the order of [`Unresolved::written`].
+    pub async fn resolve(&self, batch: BatchId, landed: &[bool], now: Timestamp) -> Result<(), JournalError> {
+        let landed = landed.to_vec();
+        self.write(move |w| w.resolve(batch, &landed, now)).await
+    }
+
+    /// Mails whose turn has come: the lanes one after the other, each in the order in which they became due (a mail put off
+    /// queues up again behind what waited meanwhile, so that failing ones never keep others from being sent).
+    /// `in_flight` is left out. What can no longer be unsealed is logged, becomes undeliverable, and is left out.
+    pub async fn due_mail(&self, now: Timestamp, limit: usize, in_flight: &[IssuanceId]) -> Result<Vec<PendingMail>, JournalError> {
+        let in_flight = in_flight.to_vec();
+        self.write(move |w| w.due_mail(now, limit, &in_flight)).await
+    }
+
+    /// When the next mail becomes due, which may be past; `in_flight` is left out. `None`: none waits.
+    pub async fn next_mail_at(&self, in_flight: &[IssuanceId]) -> Result<Option<Timestamp>, JournalError> {
+        let in_flight = in_flight.to_vec();
+        self.write(move |w| w.view.next_mail_at(&in_flight)).await
+    }
+
+    /// What became of mails, in one transaction; each answered issuance with the state it is in now. One that could not take
+    /// its answer (ended meanwhile) does not hold up the others. Not to be called where the site is at fault (R32): such a try
+    /// does not count.
+    pub async fn attempted(
+        &self,
+        answers: Vec<(IssuanceId, Answer)>,
+        now: Timestamp,
+        give_up_after: Duration,
+    ) -> Result<Vec<Answered>, JournalError> {
+        self.write(move |w| w.attempted(&answers, now, give_up_after)).await
+    }
+
+    pub async fn pass_started(&self, pass: &PassId, kind: &str, now: Timestamp) -> Result<(), JournalError> {
+        let (pass, kind) = (pass.clone(), kind.to_owned());
+        self.write(move |w| w.pass_started(&pass, &kind, now)).await
+    }
+
+    /// `totals` is the caller's; the journal only keeps it.
+    pub async fn pass_ended(&self, pass: &PassId, outcome: &str, totals: serde_json::Value, now: Timestamp) -> Result<(), JournalError> {
+        let (pass, outcome) = (pass.clone(), outcome.to_owned());
+        self.write(move |w| w.pass_ended(&pass, &outcome, &totals, now)).await
+    }
+
+    /// Moves the write-ahead log into the file and empties it: until then it holds what has been wiped since, though sealed.
+    /// For idle moments. `false`: a reader was in the way.
+    pub async fn checkpoint(&self) -> Result<bool, JournalError> {
+        self.write(|w| w.checkpoint()).await
+    }
+
+    /// Deletes issuances that ended more than `keep` ago, except those that the ledger needs: the newest in force of each user,
+    /// as long as its PIN can be valid. Before-images go after seven days. Returns how many issuances were deleted.
+    pub async fn forget_old(&self, keep: Duration, now: Timestamp) -> Result<u64, JournalError> {
+        let (mut deleted, mut after) = (0, Some(IssuanceId(0)));
+        while let Some(from) = after {
+            let step = self.write(move |w| w.forget_step(from, FORGET_ROWS, keep, now)).await?;
+            deleted += step.deleted;
+            after = step.next;
+        }
+        Ok(deleted)
+    }
+
+    /// Ends the work of all clones: what was handed over is done, the file is closed, the lock let go.
+    pub async fn close(&self) -> Result<(), JournalError> {
+        self.reader
+            .clerk
+            .call(|desk| {
+                *desk = Desk::Closed;
+                Ok(())
+            })
+            .await
+    }
+}
+
+impl JournalReader {
+    /// Opens a journal to read: takes no lock, makes no file. `None` if there is no journal.
+    ///
+    /// # Errors
+    /// A journal without its key, with a wrong one, or of another database is refused here too.
+    pub async fn open(config: &JournalConfig, identity: &str) -> Result<Option<JournalReader>, JournalError> {
+        let place = JournalPlace::new(config, "", identity);
+        let clerk = Clerk::start(Desk::Closed)?;
+        let there = clerk
+            .call(move |desk| {
+                let visitor = visit::Visitor::enter(place)?;
+                let there = visitor.is_some();
+                *desk = visitor.map_or(Desk::Closed, |v| Desk::Visitor(Box::new(v)));
+                Ok(there)
+            })
+            .await?;
+        Ok(there.then_some(JournalReader { clerk }))
+    }
+
+    async fn look<T: Send + 'static>(&self, look: impl Fn(&View) -> Result<T, JournalError> + Send + 'static) -> Result<T, JournalError> {
+        self.clerk.call(move |desk| desk.look(look)).await
+    }
+
+    /// What is known of these users, in the order given; fills in which of their PINs are ours.
+    pub async fn facts(&self, users: Vec<User>) -> Result<Vec<(User, Facts)>, JournalError> {
+        self.clerk
+            .call(move |desk| {
+                let known = desk.look(|view| view.facts(&users))?;
+                Ok(ledger::joined(users, known))
+            })
+            .await
+    }
+
+    /// How many stored PINs this policy has replaced or removed since then, expected renewals left out (R23).
+    pub async fn replaced_since(&self, policy: &PolicyName, since: Timestamp) -> Result<u64, JournalError> {
+        let policy = policy.clone();
+        self.look(move |view| view.replaced_since(&policy, since)).await
+    }
+
+    /// How many issuances are in each state.
+    pub async fn counts(&self) -> Result<StateCounts, JournalError> {
+        self.clerk
+            .call(|desk| match desk {
+                Desk::Writer(writer) => Ok(writer.tally.counts()),
+                other => other.look(|view| Ok(Tally::count(&view.db)?.counts())),
+            })
+            .await
+    }
+
+    /// When the oldest issuance that is still open was planned.
+    pub async fn oldest_open(&self) -> Result<Option<Timestamp>, JournalError> {
+        self.look(View::oldest_open).await
+    }
+
+    /// The user's issuances, newest first. No secrets.
+    pub async fn user_history(&self, user: UserId, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
+        self.look(move |view| view.user_history(user, limit)).await
+    }
+
+    /// The newest passes of these kinds, newest first.
+    pub async fn passes(&self, kinds: &[&str], limit: usize) -> Result<Vec<PassRecord>, JournalError> {
+        let kinds: Vec<String> = kinds.iter().map(|&k| k.to_owned()).collect();
+        self.look(move |view| view.passes(&kinds, limit)).await
+    }
+
+    /// The newest pass of any kind.
+    pub async fn last_pass(&self) -> Result<Option<PassRecord>, JournalError> {
+        self.look(|view| Ok(view.passes(&[], 1)?.pop())).await
+    }
+}
+
+impl JournalPlace {
+    fn new(config: &JournalConfig, database: &str, identity: &str) -> JournalPlace {
+        JournalPlace { path: config.path.clone(), key: config.key.clone(), database: database.to_owned(), identity: identity.to_owned() }
+    }
+}

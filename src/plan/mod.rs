@@ -1,1 +1,196 @@
-//! TBD
+//! Decides who is due, and why. Pure: a verdict depends on the policies, the places, the moment and what is known of one
+//! user, and on nothing else; so a preview, a pass and the second look under the write lock cannot disagree.
+//!
+//! A [`Step`] is 16 bytes, because a first pass over a million users holds one for each of them. It names no value: a
+//! plan can be printed to anyone. What to compare and what to write is taken from the rows that stand under the lock.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::UserId;
+use crate::policy::Policy;
+
+pub mod limits;
+pub mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use rules::{Blocker, Mismatch, Planner};
+
+/// What the plan says of one user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Something must be changed.
+    Due(Step),
+    /// Something would have to be changed, but must not be now. `policy` is the index of the owning policy.
+    Skipped { policy: usize, skip: Skip },
+    /// Nothing to do: all is as the owning policy wants it.
+    Settled { policy: usize },
+    /// Nobody asks anything of this user.
+    Untouched(Untouched),
+}
+
+/// What one user needs. The target of a move is the policy's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Step {
+    pub user: UserId,
+    policy: u16,
+    /// Issue a PIN, and why.
+    pub pin: Option<Reason>,
+    /// Move to the policy's cost center, and why.
+    pub cost_center: Option<Reason>,
+    /// Stored PINs that the new one takes the place of.
+    pub replaces: u16,
+    /// Those of them whose end our own ledger did not foresee: only these count towards limits (R23).
+    pub unexpected: u16,
+}
+
+// What is held for each due user between the read and his batch.
+const _: () = assert!(size_of::<Step>() == 16);
+
+impl Step {
+    /// The index of the owning policy.
+    pub fn policy(&self) -> usize {
+        self.policy.into()
+    }
+
+    /// Renewal at the moment that our own ledger wrote, and nothing else: counts towards no limit (R23).
+    pub fn is_expected(&self) -> bool {
+        self.pin == Some(Reason::PinExpired) && self.replaces > 0 && self.unexpected == 0 && self.cost_center.is_none()
+    }
+
+    /// Whether `again`, planned under the write lock, asks for no more than this judged step did.
+    pub fn covers(&self, again: &Step) -> bool {
+        self.user == again.user
+            && self.policy == again.policy
+            && (again.pin.is_none() || self.pin.is_some())
+            && (again.cost_center.is_none() || self.cost_center.is_some())
+            && again.replaces <= self.replaces
+            && again.unexpected <= self.unexpected
+    }
+
+    /// Smaller is served first: who has no PIN waits at a printer, who needs only a move does not notice.
+    pub fn urgency(&self) -> u8 {
+        match self.pin {
+            Some(Reason::PinMissing) => 0,
+            Some(_) => 1,
+            None => 2,
+        }
+    }
+}
+
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal, $sentence:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            pub const ALL: &'static [$name] = &[$($name::$variant,)*];
+
+            /// The code of `explain`, the reports and the metrics.
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $code,)* }
+            }
+
+            /// The same, said to a person.
+            pub fn sentence(self) -> &'static str {
+                match self { $($name::$variant => $sentence,)* }
+            }
+        }
+    };
+}
+pub(crate) use codes;
+
+codes!(
+    /// Why a step is taken.
+    Reason {
+        PinMissing = "pin_missing", "the user has no PIN";
+        PinExpired = "pin_expired", "a PIN of the user has expired";
+        CostCenterDiffers = "cost_center_differs", "the user is not in the policy's cost center";
+    }
+);
+codes!(
+    /// Why a user who is due is left alone for now.
+    Skip {
+        Held = "held", "the user is on hold until released";
+        DeliveryPending = "delivery_pending", "the mail about the last change has not been accepted yet";
+        Blocked = "blocked", "the policy names a cost center that the database does not have";
+        TooSoon = "too_soon", "the last credential was generated less than min_interval ago";
+        NoAddress = "no_address", "the user has no mail address where the policy looks for one";
+        BadAddress = "bad_address", "what stands where the policy looks for a mail address is not a deliverable one";
+    }
+);
+codes!(
+    /// Why nobody asks anything of a user.
+    Untouched {
+        NotAUser = "not_a_user", "the row is not a user (a role, a cost center or the like)";
+        Deleted = "deleted", "the user is marked as deleted";
+        Template = "template_user", "the user is the template for new users";
+        NoPolicy = "no_policy", "no policy matches the user";
+        Excluded = "excluded", "the first policy that matches asks for nothing";
+    }
+);
+
+/// Totals of one policy.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PolicyTotals {
+    pub due: u64,
+    /// Of those due, the ones that count towards `users_per_pass`.
+    pub judged: u64,
+    /// Stored PINs that would be replaced, expected renewals left out.
+    pub replaced: u64,
+    pub skipped: BTreeMap<Skip, u64>,
+}
+
+/// A whole plan: the steps, and what was counted on the way.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    /// One for each policy, in their order.
+    pub totals: Vec<PolicyTotals>,
+    /// Rows looked at.
+    pub seen: u64,
+    pub blockers: Vec<Blocker>,
+}
+
+impl Plan {
+    pub fn new(policies: &[Policy]) -> Plan {
+        Plan { totals: vec![PolicyTotals::default(); policies.len()], ..Plan::default() }
+    }
+
+    pub fn add(&mut self, verdict: Verdict) {
+        self.seen += 1;
+        match verdict {
+            Verdict::Due(step) => {
+                let totals = &mut self.totals[step.policy()];
+                totals.due += 1;
+                totals.judged += u64::from(!step.is_expected());
+                totals.replaced += u64::from(step.unexpected);
+                self.steps.push(step);
+            }
+            Verdict::Skipped { policy, skip } => *self.totals[policy].skipped.entry(skip).or_default() += 1,
+            Verdict::Settled { .. } | Verdict::Untouched(_) => {}
+        }
+    }
+
+    /// Most urgent first; within one urgency the newest user first, since he is the one at the printer.
+    pub fn order(&mut self) {
+        self.steps.sort_unstable_by_key(|s| (s.urgency(), std::cmp::Reverse(s.user)));
+    }
+
+    /// The name of one policy's part of the plan: the first 12 hex digits of SHA-256 over its sorted steps.
+    pub fn id(&self, policy: usize, name: &str) -> String {
+        let mut steps: Vec<&Step> = self.steps.iter().filter(|s| s.policy() == policy).collect();
+        steps.sort_unstable();
+        let mut hash = Sha256::new();
+        hash.update(name.as_bytes());
+        for step in steps {
+            let code = |r: Option<Reason>| r.map_or("-", Reason::as_str);
+            hash.update(format!("\n{} {} {} {}", step.user, code(step.pin), code(step.cost_center), step.replaces));
+        }
+        hash.finalize().iter().take(6).map(|b| format!("{b:02x}")).collect()
+    }
+}

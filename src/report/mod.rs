@@ -1,1 +1,236 @@
-//! TBD
+//! What a pass did, as totals and the first problems: text for a person, JSON for a program. Holds no secret, so it can
+//! be printed to anyone.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{PassId, PolicyName, Timestamp, UserId};
+use crate::inventory::Counts;
+use crate::plan::limits::Refusal;
+use crate::plan::{Blocker, Skip, codes};
+
+pub mod file;
+pub mod json;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod text;
+
+/// One pass over one database, or the preview of one.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub pass: PassId,
+    pub database: String,
+    pub kind: PassKind,
+    /// Nothing was written: the figures say what would be.
+    pub dry_run: bool,
+    pub started: Timestamp,
+    pub read_ms: u64,
+    pub plan_ms: u64,
+    pub write_ms: u64,
+    /// Rows looked at one by one; the others were settled by the database's own look.
+    pub seen: u64,
+    /// Only after a full pass.
+    pub counts: Option<Counts>,
+    /// One for each policy, in their order.
+    pub policies: Vec<PolicyReport>,
+    pub blockers: Vec<Blocker>,
+    pub refusals: Vec<Refusal>,
+    /// The first [`PROBLEMS`] users with something wrong; the totals count all of them.
+    pub problems: Vec<Problem>,
+    pub mail: MailTotals,
+    pub recovered: Recovered,
+    /// Drawn PINs that turned out to be taken.
+    pub collisions: u64,
+    /// Why the pass ended early; the totals hold up to there.
+    pub error: Option<String>,
+}
+
+/// How many problems a report names.
+pub const PROBLEMS: usize = 100;
+
+#[derive(Clone, Debug)]
+pub struct PolicyReport {
+    pub policy: PolicyName,
+    pub due: u64,
+    pub refused: bool,
+    pub skipped: BTreeMap<Skip, u64>,
+    pub changes: BTreeMap<(ChangeKind, ChangeOutcome), u64>,
+    /// Users whose change failed.
+    pub failed: u64,
+    /// Users who were no longer as planned.
+    pub changed_meanwhile: u64,
+}
+
+/// One user with something wrong. The login is the site's own name for the user, and no secret.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    pub user: UserId,
+    pub login: String,
+    pub policy: PolicyName,
+    /// A reason code, as in `explain`.
+    pub code: &'static str,
+    pub sentence: String,
+}
+
+/// One user in a report's list.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    pub user: UserId,
+    pub login: &'a str,
+    pub policy: &'a str,
+    /// due, skipped, applied, changed_meanwhile or failed.
+    pub state: &'static str,
+    /// Reason codes of what is or would be changed, or why not.
+    pub codes: &'a [&'static str],
+}
+
+/// Mail handled while the pass ran.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MailTotals {
+    pub accepted: u64,
+    pub deferred: u64,
+    pub rejected: u64,
+    /// Left in the journal.
+    pub waiting: u64,
+}
+
+/// What an earlier crash left behind, and what became of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recovered {
+    /// Found in the database: their mails are sent.
+    pub resent: u64,
+    /// Not found: forgotten.
+    pub abandoned: u64,
+    /// Gone again before the mail was sent: no mail.
+    pub superseded: u64,
+}
+
+codes!(
+    /// Label `kind` of the pass metrics.
+    PassKind {
+        Poll = "poll", "a look for new users";
+        Resync = "resync", "a full comparison";
+        Once = "once", "a single full pass";
+    }
+);
+codes!(
+    /// Label `outcome` of `passes_total`.
+    PassOutcome {
+        Changed = "changed", "changes were made";
+        Unchanged = "unchanged", "nothing was to do";
+        Partial = "partial", "changes were made, but some users failed";
+        Failed = "failed", "the pass ended early";
+        Refused = "refused", "a limit or a blocker stopped a policy";
+    }
+);
+codes!(
+    /// Label `change` of `changes_total`.
+    ChangeKind {
+        PinIssued = "pin_issued", "PINs issued";
+        PinDeleted = "pin_deleted", "PINs removed";
+        CostCenterMoved = "cost_center_moved", "users moved to another cost center";
+    }
+);
+codes!(
+    /// Label `outcome` of `changes_total`.
+    ChangeOutcome {
+        Applied = "applied", "applied";
+        ChangedMeanwhile = "changed_meanwhile", "no longer as planned";
+        Failed = "failed", "failed";
+    }
+);
+
+impl ChangeKind {
+    /// What the log says when it has happened.
+    pub fn done(self) -> &'static str {
+        match self {
+            ChangeKind::PinIssued => "Issued a PIN",
+            ChangeKind::PinDeleted => "Removed a PIN",
+            ChangeKind::CostCenterMoved => "Changed the cost center",
+        }
+    }
+}
+
+impl PolicyReport {
+    pub fn new(policy: PolicyName) -> PolicyReport {
+        PolicyReport {
+            policy,
+            due: 0,
+            refused: false,
+            skipped: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            failed: 0,
+            changed_meanwhile: 0,
+        }
+    }
+
+    pub fn count(&mut self, kind: ChangeKind, outcome: ChangeOutcome, by: u64) {
+        if by > 0 {
+            *self.changes.entry((kind, outcome)).or_default() += by;
+        }
+    }
+
+    /// Changes of all kinds that were made.
+    pub fn applied(&self) -> u64 {
+        self.changes.iter().filter(|((_, outcome), _)| *outcome == ChangeOutcome::Applied).map(|(_, n)| n).sum()
+    }
+}
+
+impl Report {
+    /// The report of a pass that has done nothing yet.
+    pub fn new(pass: PassId, database: String, kind: PassKind, dry_run: bool, started: Timestamp, policies: Vec<PolicyReport>) -> Report {
+        Report {
+            pass,
+            database,
+            kind,
+            dry_run,
+            started,
+            read_ms: 0,
+            plan_ms: 0,
+            write_ms: 0,
+            seen: 0,
+            counts: None,
+            policies,
+            blockers: Vec::new(),
+            refusals: Vec::new(),
+            problems: Vec::new(),
+            mail: MailTotals::default(),
+            recovered: Recovered::default(),
+            collisions: 0,
+            error: None,
+        }
+    }
+
+    /// The problem is counted by whoever reports it; here only the first are kept.
+    pub fn problem(&mut self, problem: Problem) {
+        if self.problems.len() < PROBLEMS {
+            self.problems.push(problem);
+        }
+    }
+
+    pub fn due(&self) -> u64 {
+        self.policies.iter().map(|p| p.due).sum()
+    }
+
+    pub fn failed(&self) -> u64 {
+        self.policies.iter().map(|p| p.failed).sum()
+    }
+
+    pub fn applied(&self) -> u64 {
+        self.policies.iter().map(PolicyReport::applied).sum()
+    }
+
+    /// The worst that happened decides.
+    pub fn outcome(&self) -> PassOutcome {
+        if self.error.is_some() {
+            PassOutcome::Failed
+        } else if !self.refusals.is_empty() || !self.blockers.is_empty() {
+            PassOutcome::Refused
+        } else if self.failed() > 0 {
+            PassOutcome::Partial
+        } else if self.applied() > 0 {
+            PassOutcome::Changed
+        } else {
+            PassOutcome::Unchanged
+        }
+    }
+}

@@ -82,6 +82,12 @@ impl StoreError {
         }
     }
 
+    /// Whether the database refused these rows and would take others: a smaller batch may pass.
+    pub fn is_about_rows(&self) -> bool {
+        matches!(self, StoreError::Query { .. })
+            && matches!(self.of_kind(), Kind::Constraint | Kind::Query | Kind::LockTimeout | Kind::Conflict)
+    }
+
     fn of_kind(&self) -> Kind {
         match self {
             StoreError::Connect { source, .. } | StoreError::Query { source, .. } => source.kind,

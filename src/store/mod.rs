@@ -187,15 +187,15 @@ pub enum CheckVerdict {
 }
 
 impl Check {
-    fn ok(name: &'static str, found: impl Into<String>) -> Check {
+    pub(crate) fn ok(name: &'static str, found: impl Into<String>) -> Check {
         Check { name, verdict: CheckVerdict::Ok, found: found.into(), advice: String::new() }
     }
 
-    fn warning(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
+    pub(crate) fn warning(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
         Check { name, verdict: CheckVerdict::Warning, found: found.into(), advice: advice.into() }
     }
 
-    fn failed(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
+    pub(crate) fn failed(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
         Check { name, verdict: CheckVerdict::Failed, found: found.into(), advice: advice.into() }
     }
 }
@@ -245,6 +245,17 @@ impl Reader {
         match &self.0 {
             Dialect::Postgres(db) => db.counts().await,
             Dialect::Sqlite(db) => db.counts().await,
+        }
+    }
+
+    /// The greatest user id of all rows; 0 in an empty table.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn newest(&self) -> Result<UserId, StoreError> {
+        match &self.0 {
+            Dialect::Postgres(db) => db.newest().await,
+            Dialect::Sqlite(db) => db.counts().await.map(|counts| UserId(counts.newest)),
         }
     }
 

@@ -18,7 +18,7 @@ use tokio_postgres::{Client, NoTls, Row};
 
 use crate::config::schema_map::Zone;
 use crate::config::{DatabaseConfig, DatabaseTarget};
-use crate::domain::{CostCenter, CostCenterId, CostCenterRef, WallClock};
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, UserId, WallClock};
 use crate::inventory::Counts;
 
 use super::error::{Cause, Kind, StoreError};
@@ -201,6 +201,16 @@ impl Postgres {
         let row = only(&rows, "count")?;
         let count = |i: usize| u64::try_from(row.get::<_, i64>(i)).unwrap_or(0);
         Ok(Counts { pins: count(0), users: count(1), newest: row.get(2) })
+    }
+
+    /// One look into the index of the key.
+    pub(super) async fn newest(&self) -> Result<UserId, StoreError> {
+        let client = self.reading().await?;
+        let layout = self.layout(&client).await?;
+        let sql =
+            format!("SELECT coalesce(max(u.{id}), 0)::bigint FROM {users} u", id = quoted(&self.db.map.users.id), users = layout.users);
+        let rows = self.rows(&client, "newest", &sql, &[]).await?;
+        Ok(UserId(only(&rows, "newest")?.get(0)))
     }
 
     pub(super) async fn places(&self, wanted: &Wanted) -> Result<Vec<CostCenter>, StoreError> {

@@ -1,0 +1,138 @@
+//! The commands that look and change nothing: `explain`, `doctor`, `check-config`, `journal list`, `status`.
+
+use std::io::{self, Write};
+
+use futures_util::StreamExt;
+use tracing::{error, warn};
+
+use crate::cli::ExitStatus;
+use crate::clock;
+use crate::config::Config;
+use crate::doctor;
+use crate::explain;
+use crate::inventory::Now;
+use crate::domain::PolicyName;
+use crate::journal::{JournalError, JournalReader, State};
+use crate::plan::{Planner, rules};
+use crate::logging::chain;
+use crate::metrics::{Metrics, Names};
+use crate::reconcile::{PassError, with_facts};
+use crate::store::{CheckVerdict, Filter, Reader, StoreError, Wanted};
+
+/// Prints to the standard output. A reader that went away (`| head`) is no failure.
+pub fn print(text: &str) -> ExitStatus {
+    print_bytes(text.as_bytes())
+}
+
+pub fn print_bytes(bytes: &[u8]) -> ExitStatus {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => ExitStatus::Failed,
+        _ => ExitStatus::Done,
+    }
+}
+
+/// Each start says what works but should be known.
+pub fn warn_of(config: &Config) {
+    config.warnings.iter().for_each(|w| warn!("Configuration: {w}"));
+}
+
+/// All metrics at zero, for the names of this configuration.
+pub fn metrics(config: &Config) -> Metrics {
+    let databases: Vec<&str> = config.databases.iter().map(|d| d.name.as_str()).collect();
+    let policies: Vec<PolicyName> = config.policies.iter().map(|p| p.name.clone()).collect();
+    let journal_states: Vec<&'static str> = State::ALL.iter().map(|s| s.as_str()).collect();
+    Metrics::new(Names { databases: &databases, policies: &policies, error_classes: &StoreError::KINDS, journal_states: &journal_states })
+}
+
+pub fn check_config(config: &Config) -> ExitStatus {
+    let warnings: String = config.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+    print(&format!("{warnings}{} is valid: {} policies\n", config.path.display(), config.policies.len()))
+}
+
+pub async fn doctor(config: &Config) -> ExitStatus {
+    let checks = doctor::inspect(config).await;
+    let printed = print(&doctor::render(&checks));
+    let failed = checks.iter().any(|c| c.verdict == CheckVerdict::Failed);
+    if failed { ExitStatus::Failed } else { printed }
+}
+
+pub async fn explain(config: &Config, login: &str) -> ExitStatus {
+    match explained(config, login).await {
+        Ok(Some(text)) => print(&text),
+        Ok(None) => {
+            error!("The user {} is not in the database", login.escape_debug());
+            ExitStatus::Partial
+        }
+        Err(e) => {
+            error!("{}", chain(&e));
+            ExitStatus::Failed
+        }
+    }
+}
+
+async fn explained(config: &Config, login: &str) -> Result<Option<String>, PassError> {
+    let database = &config.databases[0]; // the configuration demands exactly one
+    let reader = Reader::connect(database).await?;
+    let journal = JournalReader::open(&config.journal, &config.databases[0].identity()).await?;
+    let now = Now { utc: clock::now(), wall: reader.clock().await? };
+    let wanted: Wanted = config.policies.iter().flat_map(rules::named).cloned().collect();
+    let places = reader.places(&wanted).await?;
+    let planner = Planner::new(&config.policies, &places, now);
+    let mut text = String::new();
+    let mut users = reader.read(&Filter { login: Some(login.to_owned()), ..Filter::default() });
+    while let Some(chunk) = users.next().await {
+        for (user, facts) in with_facts(journal.as_ref(), chunk?).await? {
+            text.push_str(&explain::explain(&config.policies, &planner, &user, &facts));
+        }
+    }
+    Ok((!text.is_empty()).then_some(text))
+}
+
+pub async fn journal_list(config: &Config) -> ExitStatus {
+    told(async {
+        let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else { return Ok(no_journal(config)) };
+        let open: Vec<String> = Vec::new();
+        let mut text = format!("{} issuances are not finished\n", open.len());
+        for entry in open {
+            text.push_str(&format!("{entry}\n"));
+        }
+        Ok(text)
+    })
+    .await
+}
+
+pub async fn status(config: &Config) -> ExitStatus {
+    told(async {
+        let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else { return Ok(no_journal(config)) };
+        let mut text = match journal.last_pass().await? {
+            Some(pass) => {
+                let end = pass.ended.map_or("has not ended".to_owned(), |at| format!("ended {at}"));
+                format!("last pass: {} {}, started {}, {end}, {}\n", pass.kind, pass.pass, pass.started, pass.outcome.unwrap_or_default())
+            }
+            None => "no pass has ended yet\n".to_owned(),
+        };
+        for (state, n) in journal.counts().await? {
+            text.push_str(&format!("{:<14} {n}\n", state.as_str()));
+        }
+        if let Some(oldest) = journal.oldest_open().await? {
+            text.push_str(&format!("oldest mail waiting since {oldest}\n"));
+        }
+        Ok(text)
+    })
+    .await
+}
+
+async fn told(text: impl Future<Output = Result<String, JournalError>>) -> ExitStatus {
+    match text.await {
+        Ok(text) => print(&text),
+        Err(e) => {
+            error!("{}", chain(&e));
+            ExitStatus::Failed
+        }
+    }
+}
+
+fn no_journal(config: &Config) -> String {
+    format!("there is no journal at {} yet: no pass has run\n", config.journal.path.display())
+}

@@ -1,0 +1,254 @@
+//! `policies`: who gets what, and who is told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::limits;
+use super::mail::checked;
+use super::read::{Field, Section};
+use super::templates::Templates;
+use crate::domain::template::Variable;
+use crate::domain::{CostCenterRef, Pattern, PinLength, PolicyName};
+use crate::policy::{Notify, PinRewrite, PinRule, Placement, Policy, PolicyLimits, Recipient, Selector};
+
+/// What of the rest of the configuration a policy is judged by.
+pub(super) struct Around<'a> {
+    /// Whether the map's names of cost centers are known to be right.
+    pub(super) cost_centers_verified: bool,
+    pub(super) transport_is_none: bool,
+    pub(super) templates: &'a Templates,
+    pub(super) limits: PolicyLimits,
+}
+
+/// In the order given; `quarantine` says whether some policy asks for one.
+pub(super) struct Policies {
+    pub(super) policies: Vec<Policy>,
+    pub(super) quarantine: bool,
+}
+
+pub(super) fn policies(field: &Field<'_>, around: &Around<'_>) -> Option<Policies> {
+    let items = field.list("policies, each with a name")?;
+    if items.is_empty() {
+        return field.misfit("one policy or more");
+    }
+    let mut names = BTreeMap::new();
+    let mut quarantine = false;
+    let mut read = Vec::new();
+    for item in &items {
+        let Some(section) = item.section("a policy: a mapping with a name") else { continue };
+        if let Some(policy) = policy(section, around, &mut names, &mut quarantine) {
+            read.push((&item.key, policy));
+        }
+    }
+    never_reached(field, &read);
+    Some(Policies { policies: read.into_iter().map(|(_, policy)| policy).collect(), quarantine })
+}
+
+fn policy(mut section: Section<'_>, around: &Around<'_>, names: &mut BTreeMap<String, String>, quarantine: &mut bool) -> Option<Policy> {
+    let name_field = section.required("name", "a name of its own");
+    let name = name_field.as_ref().and_then(|name| name.line("a name"));
+    if let (Some(field), Some(name)) = (name_field, &name)
+        && let Some(first) = names.insert(name.clone(), section.key().to_owned())
+    {
+        field.problem(format!("`{name}` is the name of {first} already"));
+    }
+    let selector = section.field("match").map_or_else(|| Some(Selector::default()), |field| selector(&field));
+    let pin_field = section.field("pin");
+    let pin = pin_field.as_ref().map(|field| pin(field, quarantine));
+    section.later("card_assignment_code", "card assignment codes");
+    section.later("password", "passwords");
+    let placement = section.field("cost_center").map(|field| placement(&field, around));
+    section.later("remove_role", "removals of roles");
+    let notify = notify(&mut section, around, pin_field.is_some());
+    let limits = section.field("limits").map_or(around.limits, |field| limits::of_policy(&field, around.limits));
+    section.finish();
+    Some(Policy {
+        name: PolicyName(name?),
+        selector: selector?,
+        pin: pin.map_or(Some(None), |pin| pin.map(Some))?,
+        placement: placement.map_or(Some(None), |placement| placement.map(Some))?,
+        notify: notify?,
+        limits,
+    })
+}
+
+fn selector(field: &Field<'_>) -> Option<Selector> {
+    let mut section = field.section("a mapping of conditions")?;
+    let [username, email] = ["username", "email"].map(|key| section.field(key).and_then(|field| pattern(&field)));
+    let [cost_center, not_cost_center] =
+        ["cost_center", "not_cost_center"].map(|key| section.field(key).map_or_else(Vec::new, |field| cost_centers(&field)));
+    section.later("role", "conditions on roles");
+    section.later("not_role", "conditions on roles");
+    let has_card = section.field("has_card").and_then(|field| field.boolean());
+    let source = section.field("source").map_or_else(Vec::new, |field| texts(&field, "sources, such as [INTERNAL_DATABASE]"));
+    if let Some(both) = cost_center.iter().find(|one| not_cost_center.contains(one)) {
+        section.problem(format!("no user can match: the cost center {both} is both demanded and excluded"));
+    }
+    section.finish();
+    Some(Selector { username, email, cost_center, not_cost_center, has_card, source })
+}
+
+/// A Python regular expression; `None` where it stands for everybody.
+fn pattern(field: &Field<'_>) -> Option<Pattern> {
+    let python = field.text("a regular expression in single quotes")?;
+    if Pattern::is_everybody(python) {
+        return None;
+    }
+    Pattern::parse(python).map_err(|error| field.problem(error.to_string())).ok()
+}
+
+fn cost_centers(field: &Field<'_>) -> Vec<CostCenterRef> {
+    let items = field.list("cost centers by name or number, such as [Needs PIN, 12]").unwrap_or_default();
+    items.iter().filter_map(cost_center).collect()
+}
+
+fn cost_center(field: &Field<'_>) -> Option<CostCenterRef> {
+    let text = field.line("the name or number of a cost center")?;
+    let digits = text.strip_prefix('-').unwrap_or(&text);
+    match text.parse() {
+        Ok(number) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(CostCenterRef::Number(number)),
+        _ => Some(CostCenterRef::Name(text)),
+    }
+}
+
+fn texts(field: &Field<'_>, of: &str) -> Vec<String> {
+    field.list(of).unwrap_or_default().iter().filter_map(|item| item.line("a text")).collect()
+}
+
+fn pin(field: &Field<'_>, quarantine: &mut bool) -> Option<PinRule> {
+    let mut section = field.section("a mapping with length and rewrite")?;
+    let length_field = section.required("length", "how many digits, 1 to 16");
+    let length = length_field.as_ref().and_then(|length| length.whole(PinLength::MIN.into()..=PinLength::MAX.into()));
+    let rewrite = section.required("rewrite", "never or expired").and_then(|rewrite| self::rewrite(&rewrite));
+    let valid_for = section.field("valid_for").map(|field| field.duration(Duration::from_secs(1)..=Duration::MAX));
+    let allow_trivial = section.or("allow_trivial", false, Field::boolean);
+    section.or("allow_dense", false, Field::boolean);
+    for name in ["rotate_every", "spread"] {
+        section.only(name, &[("0d", Duration::ZERO)], Field::any_duration);
+    }
+    for name in ["send_existing", "cap_unlimited"] {
+        section.only(name, &[("false", false)], Field::boolean);
+    }
+    section.or("on_leave", (), |leave| leave.word(&[("keep", ())], &["expire", "delete"]));
+    let ninety_days = Duration::from_secs(90 * 86_400);
+    *quarantine |= section.field("quarantine").is_none_or(|field| !field.is_off());
+    section.only("quarantine", &[("90d", ninety_days), ("0d", Duration::ZERO)], Field::any_duration);
+    section.finish();
+
+    if let (Some(1), false, Some(field)) = (length, allow_trivial, &length_field) {
+        field.problem("every PIN of one digit is trivial; take more digits or set allow_trivial: true");
+    }
+    if let Some(digits) = length.filter(|digits| !(4..=8).contains(digits)) {
+        let how = if digits < 4 { "is soon guessed" } else { "cannot be typed at a hardware terminal, which takes 2 to 8 digits" };
+        field.reader.warn(format!("{}.length: a PIN of {digits} digits {how}", field.key));
+    }
+    match (rewrite, &valid_for) {
+        (Some(PinRewrite::Never), Some(_)) => {
+            field.reader.warn(format!("{}: with rewrite: never and a valid_for, PINs expire and are never renewed", field.key));
+        }
+        (Some(PinRewrite::Expired), None) => {
+            let what = "PINs issued here never expire, so that rewrite: expired renews only those of others";
+            field.reader.warn(format!("{}: without a valid_for, {what}", field.key));
+        }
+        _ => {}
+    }
+    Some(PinRule {
+        length: PinLength::new(u8::try_from(length?).ok()?)?,
+        rewrite: rewrite?,
+        valid_for: valid_for.map_or(Some(None), |span| span.map(Some))?,
+        allow_trivial,
+    })
+}
+
+fn rewrite(field: &Field<'_>) -> Option<PinRewrite> {
+    field.word(&[("never", PinRewrite::Never), ("expired", PinRewrite::Expired)], &["extend", "always"])
+}
+
+fn placement(field: &Field<'_>, around: &Around<'_>) -> Option<Placement> {
+    let mut section = field.section("{move_to: NAME or number}")?;
+    let by_username = section.later("by_username", "cost centers by user name");
+    let target =
+        section.required_unless(by_username, "move_to", "the name or number of a cost center").and_then(|field| cost_center(&field));
+    section.finish();
+    if !around.cost_centers_verified {
+        field.problem(
+            "a move writes through names that are a guess of the profile; compare schema_map.cost_centers with the database, \
+             then say cost_centers: {verified: true} there",
+        );
+    }
+    target.map(Placement::MoveTo)
+}
+
+/// `makes_pin`: there is a credential that somebody must be told (product rule R30).
+fn notify(policy: &mut Section<'_>, around: &Around<'_>, makes_pin: bool) -> Option<Notify> {
+    let whole = policy.field("notify");
+    let at = (policy.at(), policy.key_of("notify"));
+    let mut section = match &whole {
+        Some(field) => field.section("a mapping with to and template")?,
+        None => Section::new(policy.reader, &at.1, &super::yaml::NOTHING),
+    };
+    let to = section.field("to").map_or(Some(Recipient::Username), |to| recipient(&to));
+    let template_field = section.field("template");
+    let template = template_field.as_ref().and_then(|field| field.line("the name of a template"));
+    section.later("reminders", "reminders");
+    let unannounced = section.or("unannounced", false, Field::boolean);
+    section.finish();
+
+    let named = template.as_ref().and_then(|name| around.templates.get(name));
+    if let (Some(field), Some(name), None) = (&template_field, &template, named) {
+        let known: Vec<&str> = around.templates.keys().map(String::as_str).collect();
+        field.problem(match super::read::nearest(name, &known) {
+            Some(near) => format!("there is no template `{name}`; did you mean `{near}`?"),
+            None if known.is_empty() => format!("there is no template `{name}`, nor any other"),
+            None => format!("there is no template `{name}`; there are {}", known.join(", ")),
+        });
+    }
+    let to = to?;
+    if makes_pin && !unannounced {
+        let lost = |why: &str| {
+            let place = whole.as_ref().map_or(at.0, |field| field.node.at);
+            let message = format!("nobody would learn the PIN: {why}. If that is meant, set unannounced: true");
+            policy.reader.problem(place, &at.1, message);
+        };
+        match named {
+            _ if around.transport_is_none => lost("mail.transport is none"),
+            _ if to == Recipient::Nobody => lost("to is none"),
+            Some(Some(named)) if !named.tells(Variable::Pin) => lost("no part of the template has {{ pin }} in it"),
+            None if template.is_none() => lost("no template is named"),
+            _ => {}
+        }
+    }
+    // Without a template there is nothing to send.
+    let to = if template.is_none() && makes_pin { Recipient::Nobody } else { to };
+    Some(Notify { to, template })
+}
+
+fn recipient(field: &Field<'_>) -> Option<Recipient> {
+    let shape = "username, email, none or a mail address";
+    match field.text(shape)? {
+        "username" => Some(Recipient::Username),
+        "email" => Some(Recipient::Email),
+        "none" => Some(Recipient::Nobody),
+        address if address.contains('@') => checked(field, address).map(Recipient::Fixed),
+        _ => field.misfit(shape),
+    }
+}
+
+/// Warns of policies after one that takes everybody (product rule R13).
+fn never_reached(field: &Field<'_>, policies: &[(&String, Policy)]) {
+    let everybody = |selector: &Selector| {
+        let Selector { username, email, cost_center, not_cost_center, has_card, source } = selector;
+        username.is_none()
+            && email.is_none()
+            && has_card.is_none()
+            && cost_center.is_empty()
+            && not_cost_center.is_empty()
+            && source.is_empty()
+    };
+    if let Some((first, (_, catch_all))) = policies.iter().enumerate().find(|(_, (_, policy))| everybody(&policy.selector)) {
+        for (key, policy) in &policies[first + 1..] {
+            let owner = &catch_all.name;
+            field.reader.warn(format!("{key}: the policy {} never owns a user, because {owner} before it takes everybody", policy.name));
+        }
+    }
+}

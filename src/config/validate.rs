@@ -1,0 +1,105 @@
+//! From the tree to a [`Config`]: the sections in turn, then what they must agree on.
+
+use std::path::Path;
+
+use super::limits::limits;
+use super::local::{http, journal, log};
+use super::mail::mail;
+use super::policies::{Around, Policies, policies};
+use super::read::{Field, Reader, Section};
+use super::schedule::schedule;
+use super::templates::templates;
+use super::yaml::{NOTHING, Node};
+use super::{Config, DatabaseConfig, DatabaseTarget, JournalConfig, database};
+
+/// Notes every problem in `reader`; `None`, or a configuration not to be used, if there is one.
+pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Config> {
+    let mut root = Section::new(reader, "", tree);
+    observe_and_pilot(&mut root);
+    let databases = root.required("databases", "a list of one database with name and url").and_then(|field| database::databases(&field));
+    let schedule = schedule(part(&mut root, "schedule"));
+    let limits = limits(part(&mut root, "limits"));
+    let mail = mail(part(&mut root, "mail"));
+    root.later("admin", "mails to administrators");
+    let templates = templates(&part(&mut root, "templates"));
+    let around = Around {
+        // A map that could not be read has problems enough.
+        cost_centers_verified: databases.as_ref().is_none_or(|all| all.iter().all(|database| database.map.cost_centers.verified)),
+        transport_is_none: mail.transport_is_none,
+        templates: &templates,
+        limits: limits.policy,
+    };
+    let policies = root.required("policies", "a list of policies, each with a name").and_then(|field| policies(&field, &around));
+    let journal_field = root.field("journal");
+    let journal = journal(section_or_nothing(reader, "journal", journal_field.as_ref()));
+    if let (Some(databases), Some(journal)) = (&databases, &journal) {
+        apart(reader, databases, journal, journal_field.as_ref());
+    }
+    let http = http(&mut root);
+    let log = log(part(&mut root, "log"));
+    root.later("external_auth", "external authentication services");
+    root.finish();
+
+    let Policies { policies, quarantine } = policies?;
+    not_built(reader, &limits.not_built, mail.take_back, quarantine);
+    Some(Config {
+        path: path.to_owned(),
+        databases: databases?,
+        schedule,
+        limits: limits.global,
+        policies,
+        mail: mail.config?,
+        templates: templates.into_iter().filter_map(|(name, template)| Some((name, template?))).collect(),
+        journal: journal?,
+        http,
+        log,
+        // Taken from the reader once nothing can be added.
+        warnings: Vec::new(),
+    })
+}
+
+fn observe_and_pilot(root: &mut Section<'_>) {
+    root.or("mode", (), |mode| mode.word(&[("enforce", ())], &["observe"]));
+    root.later("pilot", "pilots");
+    root.later("seal_key", "sealed values");
+}
+
+/// A section of the top level, or an empty one in its place: every key in it then has its default.
+fn part<'a>(root: &mut Section<'a>, name: &'static str) -> Section<'a> {
+    let field = root.field(name);
+    section_or_nothing(root.reader, name, field.as_ref())
+}
+
+fn section_or_nothing<'a>(reader: &'a Reader, name: &str, field: Option<&Field<'a>>) -> Section<'a> {
+    let given = field.and_then(|field| field.section("a mapping"));
+    given.unwrap_or_else(|| Section::new(reader, name, &NOTHING))
+}
+
+fn apart(reader: &Reader, databases: &[DatabaseConfig], journal: &JournalConfig, field: Option<&Field<'_>>) {
+    for database in databases {
+        if let DatabaseTarget::Sqlite { path } = &database.target
+            && (*path == journal.path || *path == journal.key)
+        {
+            let at = field.and_then(|field| field.node.at);
+            reader.problem(
+                at,
+                "journal",
+                format!("the database {} is the same file; give the journal and its key one each", database.name),
+            );
+        }
+    }
+}
+
+/// One line, because an administrator who read of a brake in the manual must not believe that it is there.
+fn not_built(reader: &Reader, limits: &[&str], take_back: bool, quarantine: bool) {
+    let mut missing: Vec<String> = limits.iter().map(|name| format!("limits.{name}")).collect();
+    if quarantine {
+        missing.push("pin.quarantine of freed PINs".to_owned());
+    }
+    if take_back {
+        missing.push("mail.on_undeliverable: take_back".to_owned());
+    }
+    if !missing.is_empty() {
+        reader.warn(format!("these brakes are not built yet in this version and have no effect: {}", missing.join(", ")));
+    }
+}

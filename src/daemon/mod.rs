@@ -1,0 +1,275 @@
+//! Runs until stopped: leads, recovers, compares everything, and then looks for new users every few seconds. Each failure
+//! is waited out with a growing pause; the next pass is the retry.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::config::{Config, DatabaseConfig};
+use crate::deliver::{Delivery, Desk, Mode};
+use crate::domain::UserId;
+use crate::http::{self, Health};
+use crate::journal::{Journal, JournalError};
+use crate::metrics::Metrics;
+use crate::logging::chain;
+use crate::reconcile::{self, Ask, PassError, Watch};
+use crate::recover::recover;
+use crate::report::{PassKind, PassOutcome, Report};
+use crate::store::{CheckVerdict, Leadership, Store, StoreError};
+
+mod schedule;
+mod watermark;
+
+use schedule::{backoff, jittered, until_resync};
+use watermark::Watermark;
+
+/// How often a standby asks whether it may lead.
+const STANDBY: Duration = Duration::from_secs(5);
+
+/// Why the daemon gave up: nothing that waiting would mend.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error("the page for health and metrics cannot be served")]
+    Http(#[source] http::HttpError),
+    #[error("the journal cannot be used")]
+    Journal(#[from] JournalError),
+    #[error("the database cannot be used")]
+    Store(#[from] StoreError),
+    #[error("the inspection of the database failed: {0}")]
+    Inspection(String),
+}
+
+/// What the parts of the daemon share.
+struct Daemon {
+    config: Arc<Config>,
+    database: DatabaseConfig,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    stop: watch::Receiver<bool>,
+}
+
+/// Runs until `stop` says so.
+///
+/// # Errors
+/// When something is wrong that a person has to mend. What passes by itself is waited out.
+pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
+    let database = config.databases[0].clone(); // the configuration demands exactly one
+    let health = Arc::new(Health::new([database.name.as_str()]));
+    if let Some(listen) = config.http {
+        let server = http::bind(listen).await.map_err(DaemonError::Http)?;
+        let serving = server.serve(health.clone(), metrics.clone(), wait_for(stop.clone()));
+        tokio::spawn(async move {
+            if let Err(e) = serving.await {
+                error!(error.kind = e.kind(), "{}", chain(&e));
+            }
+        });
+    }
+    Daemon { config, database, metrics, health, stop }.live().await
+}
+
+impl Daemon {
+    async fn live(mut self) -> Result<(), DaemonError> {
+        let Some(journal) = self.journal().await? else { return Ok(()) };
+        let mut failures = 0;
+        while !self.stopping() {
+            match self.reign(&journal, &mut failures).await {
+                Ok(()) => break,
+                Err(DaemonError::Store(e)) if e.is_transient() => {
+                    failures += 1;
+                    let pause = jittered(backoff(failures), 0.2, rand::random());
+                    self.metrics.database_error(&self.database.name, e.kind());
+                    self.health.failing(&self.database.name, &chain(&e), clock::now());
+                    warn!(error.kind = e.kind(), "The database is not available, trying again in {} s: {}", pause.as_secs(), chain(&e));
+                    self.pause(pause).await;
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        journal.checkpoint().await?;
+        info!("Stopped");
+        Ok(())
+    }
+
+    /// Takes the journal's file lock; as standby until it is free. `None`: stopped before.
+    async fn journal(&mut self) -> Result<Option<Journal>, DaemonError> {
+        let mut told = false;
+        while !self.stopping() {
+            match Journal::open(&self.config.journal, &self.database.name, &self.database.identity(), Duration::ZERO).await {
+                Ok(journal) => return Ok(Some(journal)),
+                Err(JournalError::Locked { .. }) => {
+                    if !std::mem::replace(&mut told, true) {
+                        info!("Standing by: another instance holds the journal {}", self.config.journal.path.display());
+                        self.health.standby(&self.database.name);
+                    }
+                    self.pause(STANDBY).await;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// From gaining the lead to losing it, or to the stop.
+    async fn reign(&mut self, journal: &Journal, failures: &mut u32) -> Result<(), DaemonError> {
+        let store = Arc::new(Store::connect(&self.database).await?);
+        store.reader().clock().await?; // is anybody there? if not, this is the error to show
+        self.inspect(&store).await?;
+        let Some(lead) = self.lead(&store).await? else { return Ok(()) };
+        self.metrics.leader(&self.database.name, true);
+        info!("Leading on database {}", self.database.name);
+        let desk = Desk { journal: journal.clone(), store: store.clone(), config: self.config.clone(), database: self.database.name.clone(), metrics: self.metrics.clone() };
+        let delivery = Delivery::start(desk, Mode::Daemon);
+        let ended = self.passes(journal, &store, &lead, &delivery.ring(), failures).await;
+        delivery.stop().await;
+        self.metrics.leader(&self.database.name, false);
+        ended
+    }
+
+    async fn inspect(&self, store: &Store) -> Result<(), DaemonError> {
+        let mut failed = Vec::new();
+        for check in store.reader().inspect(&reconcile::needs(&self.config)).await {
+            match check.verdict {
+                CheckVerdict::Ok => {}
+                CheckVerdict::Warning => warn!("Inspection: {}: {}; {}", check.name, check.found, check.advice),
+                CheckVerdict::Failed => {
+                    error!("Inspection: {}: {}; {}", check.name, check.found, check.advice);
+                    failed.push(format!("{}: {}; {}", check.name, check.found, check.advice));
+                }
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { Err(DaemonError::Inspection(failed.join(" | "))) }
+    }
+
+    async fn lead(&mut self, store: &Store) -> Result<Option<Leadership>, DaemonError> {
+        let mut told = false;
+        while !self.stopping() {
+            if let Some(lead) = store.lead().await? {
+                return Ok(Some(lead));
+            }
+            if !std::mem::replace(&mut told, true) {
+                info!("Standing by: another instance leads on database {}", self.database.name);
+                self.health.standby(&self.database.name);
+            }
+            self.pause(STANDBY).await;
+        }
+        Ok(None)
+    }
+
+    /// A full comparison first, then polls and full comparisons as scheduled.
+    async fn passes(&mut self, journal: &Journal, store: &Store, lead: &Leadership, ring: &Notify, failures: &mut u32) -> Result<(), DaemonError> {
+        let mut watermark = Watermark::default();
+        let mut resync_at = Instant::now();
+        while !self.stopping() {
+            let now = clock::now();
+            let above = if Instant::now() >= resync_at { None } else { watermark.at(now) };
+            let kind = if above.is_some() { PassKind::Poll } else { PassKind::Resync };
+            let ask = Ask { above, ..Ask::full(kind, now) };
+            let (report, newest) = self.pass(journal, store, lead, ring, &ask).await?;
+            let Some(newest) = newest.filter(|_| report.error.is_none()) else {
+                // The connection lives, and yet the pass ended early: the database will say more in the next one.
+                *failures += 1;
+                self.pause(jittered(backoff(*failures), 0.2, rand::random())).await;
+                continue;
+            };
+            *failures = 0;
+            if kind == PassKind::Resync {
+                let jitter = self.config.schedule.jitter;
+                let until = until_resync(&self.config.schedule.resync, schedule::utc(clock::now()));
+                resync_at = Instant::now() + jittered(until, jitter, rand::random());
+            } else if watermark.is_behind(newest.0) {
+                warn!("The newest user id is lower than it was: comparing everything");
+                watermark = Watermark::default();
+                resync_at = Instant::now();
+                continue;
+            }
+            watermark.passed(now, newest.0);
+            // Where ids do not grow there is nothing to poll for: sleep until the full comparison.
+            let until = resync_at.saturating_duration_since(Instant::now());
+            let grows = self.database.map.users.id_grows;
+            let poll = jittered(self.config.schedule.poll, self.config.schedule.jitter, rand::random());
+            self.pause(if grows { poll.min(until) } else { until }).await;
+        }
+        Ok(())
+    }
+
+    /// Recovers, then one pass. An error of the database ends the reign; anything else is told and waited out.
+    async fn pass(
+        &self,
+        journal: &Journal,
+        store: &Store,
+        lead: &Leadership,
+        ring: &Notify,
+        ask: &Ask,
+    ) -> Result<(Report, Option<UserId>), DaemonError> {
+        self.metrics.pass_started(&self.database.name, ask.kind, ask.utc);
+        let stop = self.stop.clone();
+        let watch = Watch { progress: &|_, _| {}, line: &|_| {}, committed: ring, stop: &|| *stop.borrow() };
+        let recovered = recover(store, journal, ask.utc).await.map_err(fatal)?;
+        if recovered.resent > 0 {
+            ring.notify_one();
+        }
+        let mut passed = reconcile::pass(store, lead, journal, &self.config, &self.database, ask, &watch).await;
+        passed.report.recovered = recovered;
+        self.metrics.pass(&passed.report, clock::now());
+        self.told(&passed.report);
+        match passed.error {
+            Some(PassError::Store(e)) if !e.is_about_rows() => Err(DaemonError::Store(e)),
+            Some(PassError::CommitUnknown(e)) => Err(DaemonError::Store(e)),
+            _ => Ok((passed.report, passed.newest)),
+        }
+    }
+
+    fn told(&self, report: &Report) {
+        let (outcome, due, applied) = (report.outcome(), report.due(), report.applied());
+        let ms = report.read_ms + report.plan_ms + report.write_ms;
+        match outcome {
+            PassOutcome::Unchanged if report.kind == PassKind::Poll => {
+                tracing::debug!(pass.id = %report.pass, pass.kind = report.kind.as_str(), duration_ms = ms, "Poll: nothing to do");
+            }
+            PassOutcome::Failed => warn!(pass.id = %report.pass, pass.kind = report.kind.as_str(), outcome = outcome.as_str(), duration_ms = ms,
+                "The pass ended early: {}", report.error.as_deref().unwrap_or_default()),
+            _ => info!(pass.id = %report.pass, pass.kind = report.kind.as_str(), outcome = outcome.as_str(), due, applied, failed = report.failed(),
+                duration_ms = ms, "Pass ended: {}", outcome.sentence()),
+        }
+        for blocker in &report.blockers {
+            error!(policy = %blocker.policy, "Policy {} is blocked: the database has no cost center {}", blocker.policy, blocker.cost_center);
+        }
+        for refusal in &report.refusals {
+            error!(policy = %refusal.policy, limit = refusal.limit.as_str(), "{refusal}");
+        }
+        if outcome == PassOutcome::Failed {
+            self.health.failing(&self.database.name, report.error.as_deref().unwrap_or_default(), clock::now());
+        } else {
+            self.health.ready(&self.database.name, clock::now());
+        }
+    }
+
+    fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    async fn pause(&mut self, span: Duration) {
+        tokio::select! {
+            () = sleep(span) => {}
+            () = wait_for(self.stop.clone()) => {}
+        }
+    }
+}
+
+/// What recovery could not do: without it no pass may run.
+fn fatal(error: PassError) -> DaemonError {
+    match error {
+        PassError::Store(e) | PassError::CommitUnknown(e) => DaemonError::Store(e),
+        PassError::Journal(e) => DaemonError::Journal(e),
+        other => DaemonError::Inspection(chain(&other)),
+    }
+}
+
+/// Ends when `flag` turns true, or when nobody can turn it any more.
+pub async fn wait_for(mut flag: watch::Receiver<bool>) {
+    let _ = flag.wait_for(|stop| *stop).await;
+}

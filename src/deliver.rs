@@ -1,0 +1,425 @@
+//! From the journal to the mailbox: hands committed issuances to the courier, and its answers back to the journal.
+//!
+//! ```text
+//! journal.due_mail ─► older than a minute? still in the database? ─► render ─► courier
+//! journal.attempted ◄── in groups of 100, or 100 ms ◄── answers ◄──────────────┘
+//! ```
+//!
+//! The daemon lets it run for as long as it leads. `--once` ends it when each due mail has been tried once.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use crate::clock;
+use crate::config::{Config, TransportConfig};
+use crate::domain::template::Values;
+use crate::domain::{IssuanceId, PolicyName, Secret, Timestamp};
+use crate::journal::{Answer as Told, Journal, PendingMail};
+use crate::logging::{Progress, chain};
+use crate::mail::{Answer, Courier, Delivery as Verdict, Outgoing, State, Timing};
+use crate::metrics::{MailOutcome, Metrics};
+use crate::report::MailTotals;
+use crate::store::{AfterImage, Store};
+
+/// Mails that are out of the journal at a time.
+const WINDOW: usize = 256;
+/// Answers are told to the journal in groups: a crash repeats at most one of them.
+const GROUP: usize = 100;
+const GROUP_WAIT: Duration = Duration::from_millis(100);
+/// A credential that was committed longer ago than this is looked up again before its mail.
+const TRUSTED_FOR: Duration = Duration::from_secs(60);
+/// `--once` waits out pauses shorter than this.
+const SHORT_PAUSE: Duration = Duration::from_secs(60);
+/// How long the mails in hand may take when all is to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+/// After a failure of the journal or the database.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// A mail that the site refused lets the others go first for so long: it may be the one at fault, and must not be the only
+/// one that ever finds out whether the server is well again.
+const STEP_ASIDE: Duration = Duration::from_secs(120);
+
+/// For how long delivery runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Until stopped; mails are tried again when their time comes.
+    Daemon,
+    /// `--once`: each due mail is tried once, and pauses of less than a minute are waited out.
+    Once,
+}
+
+/// What delivery works with.
+#[derive(Clone)]
+pub struct Desk {
+    pub journal: Journal,
+    pub store: Arc<Store>,
+    pub config: Arc<Config>,
+    pub database: String,
+    pub metrics: Arc<Metrics>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Finish {
+    No,
+    WhenTried,
+    Now,
+}
+
+/// Delivery at work.
+pub struct Delivery {
+    ring: Arc<Notify>,
+    finish: watch::Sender<Finish>,
+    done: watch::Receiver<u64>,
+    task: JoinHandle<Counted>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    totals: MailTotals,
+    superseded: u64,
+}
+
+impl Delivery {
+    pub fn start(desk: Desk, mode: Mode) -> Delivery {
+        let ring = Arc::new(Notify::new());
+        let (finish, finishing) = watch::channel(Finish::No);
+        let (progress, done) = watch::channel(0);
+        let task = tokio::spawn(Loop::new(desk, mode, ring.clone(), finishing, progress).run());
+        Delivery { ring, finish, done, task }
+    }
+
+    /// Ring it when there may be new mail.
+    pub fn ring(&self) -> Arc<Notify> {
+        self.ring.clone()
+    }
+
+    /// Waits until each due mail has been tried once; the totals, and how many were not sent because their credential was
+    /// gone again.
+    pub async fn finish(self, progress: &Progress) -> (MailTotals, u64) {
+        let Delivery { ring, finish, mut done, mut task } = self;
+        finish.send_replace(Finish::WhenTried);
+        ring.notify_one();
+        progress.stage("Mailing", None);
+        let mut shown = 0;
+        let counted = loop {
+            tokio::select! {
+                ended = &mut task => break ended,
+                Ok(()) = done.changed() => {
+                    let tried = *done.borrow_and_update();
+                    progress.advance(tried - shown);
+                    shown = tried;
+                }
+            }
+        };
+        progress.done();
+        let counted = ended(counted);
+        (counted.totals, counted.superseded)
+    }
+
+    /// Ends the mails in hand; the rest stays in the journal.
+    pub async fn stop(self) {
+        self.finish.send_replace(Finish::Now);
+        self.ring.notify_one();
+        ended(self.task.await);
+    }
+}
+
+fn ended(counted: Result<Counted, tokio::task::JoinError>) -> Counted {
+    counted.unwrap_or_else(|e| {
+        error!("Delivery ended by itself; what was not delivered stays in the journal: {e}");
+        Counted::default()
+    })
+}
+
+/// One mail that the courier has.
+struct InHand {
+    policy: PolicyName,
+    due_since: Timestamp,
+    attempts: u32,
+}
+
+struct Loop {
+    desk: Desk,
+    mode: Mode,
+    ring: Arc<Notify>,
+    finishing: watch::Receiver<Finish>,
+    progress: watch::Sender<u64>,
+    /// Rendered, and waiting for room in the courier's queue.
+    to_give: VecDeque<Outgoing>,
+    /// Those and the ones that the courier has.
+    in_hand: HashMap<IssuanceId, InHand>,
+    /// Not to be tried again before then; `None`: not in this run.
+    aside: HashMap<IssuanceId, Option<Instant>>,
+    answers: Vec<(IssuanceId, Told)>,
+    flush_at: Option<Instant>,
+    /// After a failure nothing is taken from the journal until then.
+    rest_until: Option<Instant>,
+    counted: Counted,
+}
+
+impl Loop {
+    fn new(desk: Desk, mode: Mode, ring: Arc<Notify>, finishing: watch::Receiver<Finish>, progress: watch::Sender<u64>) -> Loop {
+        Loop {
+            desk,
+            mode,
+            ring,
+            finishing,
+            progress,
+            to_give: VecDeque::new(),
+            in_hand: HashMap::new(),
+            aside: HashMap::new(),
+            answers: Vec::new(),
+            flush_at: None,
+            rest_until: None,
+            counted: Counted::default(),
+        }
+    }
+
+    async fn run(mut self) -> Counted {
+        let mut courier = Courier::start(&self.desk.config.mail, self.desk.config.limits.mails_per_minute, Timing::default());
+        loop {
+            let finish = *self.finishing.borrow_and_update();
+            if finish == Finish::Now {
+                break;
+            }
+            let next = self.refill(courier.state(), finish).await;
+            if finish == Finish::WhenTried && self.in_hand.is_empty() && self.answers.is_empty() && next.is_none() {
+                break;
+            }
+            let wake = [next, self.flush_at].into_iter().flatten().min();
+            tokio::select! {
+                Some(answer) = courier.answers.recv() => self.answered(answer),
+                Ok(room) = courier.outgoing.reserve(), if !self.to_give.is_empty() => {
+                    if let Some(mail) = self.to_give.pop_front() {
+                        room.send(mail);
+                    }
+                }
+                () = self.ring.notified() => {}
+                _ = self.finishing.changed() => {}
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+            }
+            if self.answers.len() >= GROUP || self.flush_at.is_some_and(|at| at <= Instant::now()) || self.in_hand.is_empty() {
+                self.flush().await;
+            }
+        }
+        self.close(courier).await
+    }
+
+    /// Takes what is due from the journal. When to come again without being rung; `None` while there is nothing to wait for.
+    async fn refill(&mut self, courier: State, finish: Finish) -> Option<Instant> {
+        if matches!(self.desk.config.mail.transport, TransportConfig::None) {
+            return None;
+        }
+        let now = Instant::now();
+        if let Some(rest) = self.rest_until.filter(|rest| *rest > now) {
+            return Some(rest);
+        }
+        if let State::PausedUntil(until) = courier {
+            let until = Instant::from_std(until);
+            let worth_it = self.mode == Mode::Daemon || until.saturating_duration_since(now) < SHORT_PAUSE;
+            return worth_it.then_some(until);
+        }
+        let room = WINDOW.saturating_sub(self.in_hand.len() + self.answers.len());
+        if room == 0 {
+            return Some(now + GROUP_WAIT);
+        }
+        match self.hand_over(room, finish).await {
+            Ok(next) => next,
+            Err(()) => {
+                self.rest_until = Some(now + AFTER_FAILURE);
+                (finish == Finish::No).then_some(now + AFTER_FAILURE) // --once leaves the rest to the next run
+            }
+        }
+    }
+
+    async fn hand_over(&mut self, room: usize, finish: Finish) -> Result<Option<Instant>, ()> {
+        let (now, instant) = (clock::now(), Instant::now());
+        self.aside.retain(|_, until| until.is_none_or(|until| until > instant));
+        let answered = self.answers.iter().map(|(id, _)| id);
+        let not: Vec<IssuanceId> = self.in_hand.keys().chain(self.aside.keys()).chain(answered).copied().collect();
+        let due = match self.desk.journal.due_mail(now, room, &not).await {
+            Ok(due) => due,
+            Err(e) => return Err(self.trouble("journal", e.kind(), &chain(&e))),
+        };
+        for mail in self.still_there(due, now).await? {
+            self.prepare(mail);
+        }
+        if finish == Finish::WhenTried {
+            return Ok(None); // later retries are for the next run
+        }
+        match self.desk.journal.next_mail_at(&not).await {
+            Ok(next) => Ok(next.map(|at| instant + Duration::from_secs((at.0 - now.0).clamp(1, 60).unsigned_abs()))),
+            Err(e) => Err(self.trouble("journal", e.kind(), &chain(&e))),
+        }
+    }
+
+    /// Leaves out mails whose credential no longer stands: sending them would tell a PIN that does not open anything.
+    async fn still_there(&mut self, due: Vec<PendingMail>, now: Timestamp) -> Result<Vec<PendingMail>, ()> {
+        let (old, mut fresh): (Vec<_>, Vec<_>) = due.into_iter().partition(|m| now.since(m.committed_at) > TRUSTED_FOR);
+        if old.is_empty() {
+            return Ok(fresh);
+        }
+        let images: Vec<AfterImage> = old.iter().map(after_image).collect();
+        let stands = match self.desk.store.reader().present(&images).await {
+            Ok(stands) => stands,
+            Err(e) => return Err(self.trouble("database", e.kind(), &chain(&e))),
+        };
+        for (mail, stands) in old.into_iter().zip(stands) {
+            if stands {
+                fresh.push(mail);
+            } else {
+                info!(user.id = %mail.user, outcome = "superseded", "No mail to user {}: what it would tell has been changed since", mail.user);
+                self.counted.superseded += 1;
+                self.note(mail.id, Told::Gone);
+            }
+        }
+        Ok(fresh)
+    }
+
+    fn prepare(&mut self, mail: PendingMail) {
+        let Some(template) = self.desk.config.templates.get(&mail.announcement.template) else {
+            error!(user.id = %mail.user, "The mail to user {} waits: the template {} is not in the configuration", mail.user, mail.announcement.template);
+            self.set_aside(mail.id);
+            self.note(mail.id, Told::Deferred { code: None });
+            return;
+        };
+        let told = &mail.announcement;
+        let rendered = template.render(&Values {
+            pin: mail.pin.as_ref(),
+            username: &told.username,
+            name: &told.name,
+            surname: &told.surname,
+            cost_center: told.cost_center.as_deref().unwrap_or_default(),
+            expires: mail.expires.map(|at| at.to_string()),
+            policy: &mail.policy.0,
+        });
+        let outgoing = Outgoing {
+            id: mail.id,
+            recipient: told.recipient.clone(),
+            message_id: told.message_id.clone(),
+            subject: rendered.subject,
+            text: Secret::new(rendered.text),
+        };
+        self.in_hand.insert(mail.id, InHand { policy: mail.policy, due_since: mail.due_since, attempts: mail.attempts });
+        self.to_give.push_back(outgoing);
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let Answer { id, delivery, took } = answer;
+        let Some(mail) = self.in_hand.remove(&id) else { return };
+        if matches!(delivery, Verdict::NotTried) {
+            return; // it stays due in the journal
+        }
+        if let Some(outcome) = counted_as(&delivery) {
+            self.desk.metrics.mail(outcome, took.as_secs_f64());
+        }
+        let totals = &mut self.counted.totals;
+        let told = match &delivery {
+            Verdict::Accepted { .. } => {
+                totals.accepted += 1;
+                self.desk.metrics.delivered(&self.desk.database, &mail.policy, clock::now().since(mail.due_since).as_secs_f64());
+                Some(Told::Accepted)
+            }
+            Verdict::RecipientRejected(refusal) => {
+                totals.rejected += 1;
+                Some(Told::Rejected { code: refusal.code })
+            }
+            Verdict::Deferred(_) | Verdict::Unknown => {
+                totals.deferred += 1;
+                Some(Told::Deferred { code: delivery.code() })
+            }
+            // The site is at fault (R32): the try does not count, the mail stays due, and the courier pauses.
+            Verdict::SiteFault(_) | Verdict::ConnectError(_) | Verdict::NotTried => None,
+        };
+        if matches!(told, Some(Told::Accepted)) {
+            debug!(mail.outcome = delivery.outcome(), attempts = mail.attempts, "Mail accepted: {delivery}");
+        } else {
+            if !matches!(delivery, Verdict::ConnectError(_)) {
+                self.set_aside(id);
+            }
+            warn!(mail.outcome = delivery.outcome(), policy = %mail.policy, "Mail not accepted: {delivery}");
+        }
+        if let Some(told) = told {
+            self.note(id, told);
+        }
+        let done = self.counted.totals;
+        self.progress.send_replace(done.accepted + done.rejected + done.deferred);
+    }
+
+    fn set_aside(&mut self, id: IssuanceId) {
+        let until = (self.mode == Mode::Daemon).then(|| Instant::now() + STEP_ASIDE);
+        self.aside.insert(id, until);
+    }
+
+    fn note(&mut self, id: IssuanceId, told: Told) {
+        self.answers.push((id, told));
+        self.flush_at.get_or_insert_with(|| Instant::now() + GROUP_WAIT);
+    }
+
+    /// Tells the journal. What it cannot take now is told again: until then these mails are not sent once more.
+    async fn flush(&mut self) {
+        self.flush_at = None;
+        if self.answers.is_empty() {
+            return;
+        }
+        let answers = std::mem::take(&mut self.answers);
+        let give_up_after = self.desk.config.mail.give_up_after;
+        if let Err(e) = self.desk.journal.attempted(answers.clone(), clock::now(), give_up_after).await {
+            self.trouble("journal", e.kind(), &chain(&e));
+            self.answers = answers;
+            self.flush_at = Some(Instant::now() + AFTER_FAILURE);
+        }
+    }
+
+    /// Ends the courier, and tells the journal what is known.
+    async fn close(mut self, courier: Courier) -> Counted {
+        for answer in courier.shutdown(STOP_WITHIN).await {
+            self.answered(answer);
+        }
+        self.flush().await;
+        if !self.answers.is_empty() {
+            let mails = self.answers.len();
+            error!(mails, "The journal did not take the answers to {mails} mails: those that were accepted will be sent again");
+        }
+        self.counted.totals.waiting = self.waiting().await;
+        self.counted
+    }
+
+    async fn waiting(&self) -> u64 {
+        match self.desk.journal.reader().counts().await {
+            Ok(counts) => counts.iter().filter(|(state, _)| state.is_open()).map(|(_, n)| n).sum(),
+            Err(e) => {
+                self.trouble("journal", e.kind(), &chain(&e));
+                0
+            }
+        }
+    }
+
+    fn trouble(&self, what: &'static str, kind: &'static str, said: &str) {
+        if what == "database" {
+            self.desk.metrics.database_error(&self.desk.database, kind);
+        }
+        warn!(error.kind = kind, "Delivery rests for a moment, the {what} failed: {said}");
+    }
+}
+
+fn after_image(mail: &PendingMail) -> AfterImage {
+    // Only the credential counts: who was moved on meanwhile still needs to know the PIN.
+    AfterImage { user: mail.user, pin: mail.written.pin.clone(), cost_center: None }
+}
+
+fn counted_as(delivery: &Verdict) -> Option<MailOutcome> {
+    Some(match delivery {
+        Verdict::Accepted { .. } => MailOutcome::Accepted,
+        Verdict::RecipientRejected(_) | Verdict::SiteFault(_) => MailOutcome::Rejected,
+        Verdict::Deferred(_) => MailOutcome::Deferred,
+        Verdict::ConnectError(_) => MailOutcome::ConnectError,
+        Verdict::Unknown => MailOutcome::Unknown,
+        Verdict::NotTried => return None,
+    })
+}

@@ -1,0 +1,239 @@
+//! What the journal seals, and how: two values a row, JSON inside, each bound to its row and user.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use zeroize::Zeroizing;
+
+use super::error::JournalError;
+use super::{Announcement, NewIssuance};
+use crate::domain::{CostCenter, CostCenterId, IssuanceId, Key, Mailbox, Pin, StoredValue, UserId};
+use crate::inventory::StoredPin;
+use crate::seal::{Fingerprints, SealError, Sealer, derive};
+
+/// The journal's keys at work.
+pub(super) struct Seals {
+    sealer: Sealer,
+    prints: Fingerprints,
+    /// The name that the database had when the journal was made; part of each fingerprint, so it must never change.
+    pub(super) database: String,
+}
+
+/// Wiped once the mail is accepted.
+#[derive(Default)]
+pub(super) struct Secret {
+    pub(super) pin: Option<Pin>,
+    pub(super) stored: Option<StoredValue>,
+    pub(super) announcement: Option<Announcement>,
+}
+
+const SECRET: &[u8] = b"credkeeper journal secret";
+const BEFORE: &[u8] = b"credkeeper journal before-image";
+const CHECK: &[u8] = b"credkeeper journal check";
+
+impl Seals {
+    pub(super) fn new(master: &Key, database: String) -> Seals {
+        Seals {
+            sealer: Sealer::new(derive(master, "credkeeper journal: sealed values, 1")),
+            prints: Fingerprints::new(&derive(master, "credkeeper journal: fingerprints, 1")),
+            database,
+        }
+    }
+
+    pub(super) fn fingerprint(&self, user: UserId, stored: &StoredValue) -> [u8; 16] {
+        self.prints.of(&self.database, user, stored)
+    }
+
+    /// A sealed value that only says whether the key is the right one.
+    pub(super) fn check_value(&self) -> Result<Vec<u8>, JournalError> {
+        self.sealer.seal(CHECK, CHECK).map_err(JournalError::Seal)
+    }
+
+    pub(super) fn fits(&self, check_value: &[u8]) -> bool {
+        self.sealer.open(CHECK, check_value).is_ok()
+    }
+
+    /// `None`: there is no secret in it.
+    pub(super) fn secret(&self, id: IssuanceId, new: &NewIssuance) -> Result<Option<Vec<u8>>, JournalError> {
+        if new.pin.is_none() && new.announcement.is_none() {
+            return Ok(None);
+        }
+        let mail = new.announcement.as_ref().map(|a| MailOut {
+            to: a.recipient.address(),
+            template: &a.template,
+            username: &a.username,
+            name: &a.name,
+            surname: &a.surname,
+            cost_center: a.cost_center.as_deref(),
+        });
+        let room = mail.as_ref().map_or(0, |m| {
+            m.to.len() + m.template.len() + m.username.len() + m.name.len() + m.surname.len() + m.cost_center.map_or(0, str::len)
+        });
+        let out = SecretOut { pin: new.pin.as_ref().map(|p| p.pin.expose()), stored: new.pin.as_ref().map(|p| p.stored.expose()), mail };
+        self.sealed(SECRET, id, new.user, room + 128, &out).map(Some)
+    }
+
+    /// What stood there before and what was moved, kept after delivery so that a pass can be undone (R28). `None`: nothing was
+    /// there and nothing was moved.
+    pub(super) fn before(&self, id: IssuanceId, new: &NewIssuance) -> Result<Option<Vec<u8>>, JournalError> {
+        let replaced: &[StoredPin] = new.pin.as_ref().map_or(&[], |p| &p.replaced);
+        if replaced.is_empty() && new.moved.is_none() {
+            return Ok(None);
+        }
+        let out = BeforeOut {
+            replaced: replaced.iter().map(|p| (p.value.expose(), p.expires.map(|e| e.0))).collect(),
+            moved: new.moved.as_ref().map(|(from, to)| (from.id.0, from.number, to.id.0, to.number, to.name.as_str())),
+        };
+        let room = new.moved.as_ref().map_or(0, |(_, to)| to.name.len() + 64);
+        self.sealed(BEFORE, id, new.user, room + 128 * (replaced.len() + 1), &out).map(Some)
+    }
+
+    pub(super) fn open_secret(
+        &self,
+        id: IssuanceId,
+        user: UserId,
+        message_id: Option<String>,
+        blob: &[u8],
+    ) -> Result<Secret, JournalError> {
+        let plain = self.opened(SECRET, id, user, blob)?;
+        let back: SecretIn = serde_json::from_slice(&plain).map_err(|_| JournalError::NotUnderstood { what: "a sealed secret" })?;
+        let announcement = match (back.mail, message_id) {
+            (Some(m), Some(message_id)) => Some(Announcement {
+                recipient: Mailbox::parse(&m.to).map_err(|_| JournalError::NotUnderstood { what: "a sealed recipient" })?,
+                template: m.template,
+                message_id,
+                username: m.username,
+                name: m.name,
+                surname: m.surname,
+                cost_center: m.cost_center,
+            }),
+            (None, None) => None,
+            _ => return Err(JournalError::NotUnderstood { what: "a message identity" }),
+        };
+        Ok(Secret { pin: back.pin, stored: back.stored, announcement })
+    }
+
+    /// Where the user was moved to. The rest of the before-image waits for undo, which will read it.
+    pub(super) fn open_move(&self, id: IssuanceId, user: UserId, blob: &[u8]) -> Result<Option<CostCenter>, JournalError> {
+        let plain = self.opened(BEFORE, id, user, blob)?;
+        let back: BeforeIn = serde_json::from_slice(&plain).map_err(|_| JournalError::NotUnderstood { what: "a sealed before-image" })?;
+        Ok(back.moved.map(|(_, _, to, number, name)| CostCenter { id: CostCenterId(to), number, name }))
+    }
+
+    /// `room` is about how long the JSON gets: a buffer that never grows leaves no copies behind that nobody wipes.
+    fn sealed(&self, purpose: &[u8], id: IssuanceId, user: UserId, room: usize, value: &impl Serialize) -> Result<Vec<u8>, JournalError> {
+        let mut plain = Zeroizing::new(Vec::with_capacity(room * 2));
+        serde_json::to_writer(&mut *plain, value).map_err(|_| JournalError::Seal(SealError::TooLong))?;
+        self.sealer.seal(&place(purpose, id, user), &plain).map_err(JournalError::Seal)
+    }
+
+    fn opened(&self, purpose: &[u8], id: IssuanceId, user: UserId, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, JournalError> {
+        self.sealer.open(&place(purpose, id, user), blob).map_err(|source| JournalError::Unseal { issuance: id, source })
+    }
+}
+
+fn place(purpose: &[u8], id: IssuanceId, user: UserId) -> Vec<u8> {
+    [purpose, &id.0.to_be_bytes(), &user.0.to_be_bytes()].concat()
+}
+
+// The JSON inside. Writing borrows, so that no copy of a secret is made; reading moves texts straight into the secret types.
+// A new field must have a default: old journals are read by newer versions.
+
+#[derive(Serialize)]
+struct SecretOut<'a> {
+    pin: Option<&'a str>,
+    stored: Option<&'a str>,
+    mail: Option<MailOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct MailOut<'a> {
+    to: &'a str,
+    template: &'a str,
+    username: &'a str,
+    name: &'a str,
+    surname: &'a str,
+    cost_center: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct BeforeOut<'a> {
+    replaced: Vec<(&'a str, Option<i64>)>,
+    moved: Option<(i64, i64, i64, i64, &'a str)>,
+}
+
+#[derive(Deserialize)]
+struct SecretIn {
+    #[serde(deserialize_with = "pin")]
+    pin: Option<Pin>,
+    #[serde(deserialize_with = "stored")]
+    stored: Option<StoredValue>,
+    mail: Option<MailIn>,
+}
+
+#[derive(Deserialize)]
+struct MailIn {
+    to: String,
+    template: String,
+    username: String,
+    name: String,
+    surname: String,
+    cost_center: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct BeforeIn {
+    moved: Option<(i64, i64, i64, i64, String)>,
+}
+
+fn pin<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Pin>, D::Error> {
+    Option::<String>::deserialize(from).map(|text| text.map(Pin::new))
+}
+
+fn stored<'de, D: Deserializer<'de>>(from: D) -> Result<Option<StoredValue>, D::Error> {
+    Option::<String>::deserialize(from).map(|text| text.map(StoredValue::new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::tests::{announced, renewed};
+
+    #[test]
+    fn both_sealed_values_open_in_their_own_row_for_their_own_user_only() {
+        let seals = Seals::new(&Key::new([1; 32]), "main".to_owned());
+        let (id, user) = (IssuanceId(4), UserId(7));
+        let new = renewed(7, "123456", "PINold");
+        let secret = seals.secret(id, &new).unwrap().unwrap();
+        let before = seals.before(id, &new).unwrap().unwrap();
+        let mid = || Some("m-7@example.org".to_owned());
+        let opened = seals.open_secret(id, user, mid(), &secret).unwrap();
+        assert_eq!((opened.pin, opened.announcement), (new.pin.as_ref().map(|p| p.pin.clone()), new.announcement.clone()));
+        assert_eq!(seals.open_move(id, user, &before).unwrap(), new.moved.as_ref().map(|(_, to)| to.clone()));
+        let plain = seals.opened(BEFORE, id, user, &before).unwrap();
+        assert_eq!(
+            std::str::from_utf8(&plain).unwrap(),
+            r#"{"replaced":[["PINold",1000]],"moved":[5,50,6,60,"Has \"PIN\""]}"#,
+            "the before-image holds what undo needs"
+        );
+        for (other_id, other_user) in [(IssuanceId(5), user), (id, UserId(8))] {
+            assert!(matches!(seals.open_secret(other_id, other_user, mid(), &secret), Err(JournalError::Unseal { .. })));
+            assert!(matches!(seals.open_move(other_id, other_user, &before), Err(JournalError::Unseal { .. })));
+        }
+        assert!(matches!(seals.open_secret(id, user, mid(), &before), Err(JournalError::Unseal { .. })), "the other purpose");
+        let strange = Seals::new(&Key::new([2; 32]), "main".to_owned());
+        assert!(matches!(strange.open_secret(id, user, mid(), &secret), Err(JournalError::Unseal { .. })), "another key");
+    }
+
+    #[test]
+    fn texts_that_json_must_escape_come_back_as_they_were() {
+        let seals = Seals::new(&Key::new([1; 32]), "main".to_owned());
+        let mut new = announced(7, "0042");
+        if let Some(a) = new.announcement.as_mut() {
+            a.name = "Ž \"x\" \\ \u{1} \n".repeat(30);
+            a.cost_center = Some("💡".to_owned());
+        }
+        let blob = seals.secret(IssuanceId(1), &new).unwrap().unwrap();
+        let back = seals.open_secret(IssuanceId(1), UserId(7), Some("m-7@example.org".to_owned()), &blob).unwrap();
+        assert_eq!(back.announcement, new.announcement);
+        assert_eq!(back.pin.unwrap().expose(), "0042");
+    }
+}

@@ -1,0 +1,249 @@
+//! The file itself: what is in it, and who may open it when.
+//!
+//! ```text
+//! journal with tables   key     what a writer does              what a reader does
+//! no                    no      makes the key, then the tables  there is no journal
+//! no                    yes     uses the key, makes the tables  there is no journal
+//! yes                   no      refuses                         refuses
+//! yes                   yes     opens the check value with it, refuses if that fails
+//! ```
+//! A file without tables is what a crash on the first start leaves, so it counts as absent; tables and the database's
+//! identity come in one transaction. The key comes first, because a journal whose key is lost could never be read again.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+
+use super::JournalPlace;
+use super::blob::Seals;
+use super::error::{Doing, JournalError};
+use super::ledger::Tally;
+use super::{Lane, View, Writer};
+use crate::domain::Key;
+use crate::seal;
+
+/// In the header of the file, so that `file` and we can tell a journal from any other SQLite file: “crkp”.
+const APPLICATION_ID: i64 = 0x6372_6b70;
+const VERSION: i64 = 1;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// State lies on the batch until a row differs: most batches are committed with one small write (protocol-cost.md §2).
+/// `open` is 1 while the state is planned or committed, else NULL. Times are seconds since 1970, UTC, but for `pin_expires`,
+/// which is on the database's wall clock.
+const SCHEMA: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL);
+CREATE TABLE batch (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    pass TEXT NOT NULL,
+    state TEXT NOT NULL,
+    -- Its issuances have the ids from first to last.
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    planned_at INTEGER NOT NULL,
+    -- When it was known whether it was committed.
+    settled_at INTEGER
+);
+CREATE INDEX batch_planned_at ON batch (planned_at);
+CREATE INDEX batch_unresolved ON batch (id) WHERE state = 'planned';
+CREATE TABLE issuance (
+    id INTEGER PRIMARY KEY,
+    batch INTEGER NOT NULL,
+    user INTEGER NOT NULL,
+    login TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    -- Sum of 1 PIN, 2 card assignment code, 4 password, 8 moved.
+    kinds INTEGER NOT NULL,
+    pin_expires INTEGER,
+    -- Keyed fingerprint of the stored PIN.
+    pin_print BLOB,
+    -- Stored PINs that went, without the renewals that our own ledger expected.
+    replaced INTEGER NOT NULL,
+    due_since INTEGER NOT NULL,
+    -- 0 poll, 1 backlog.
+    lane INTEGER NOT NULL,
+    -- NULL: nobody is told.
+    message_id TEXT,
+    -- NULL: the batch's.
+    state TEXT,
+    open INTEGER,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    first_try INTEGER,
+    next_attempt INTEGER,
+    reply INTEGER,
+    settled_at INTEGER,
+    -- Sealed: PIN, stored value, recipient, what the mail says. NULL once it is no longer needed.
+    secret BLOB,
+    -- Sealed: what stood there before.
+    before BLOB
+);
+CREATE UNIQUE INDEX issuance_one_open ON issuance (user) WHERE open = 1;
+CREATE INDEX issuance_user ON issuance (user);
+CREATE INDEX issuance_queue ON issuance (lane, next_attempt) WHERE open = 1;
+CREATE INDEX issuance_replaced ON issuance (policy) WHERE replaced > 0;
+CREATE TABLE hold (user INTEGER PRIMARY KEY, since INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE pass (
+    id INTEGER PRIMARY KEY,
+    pass TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    started INTEGER NOT NULL,
+    ended INTEGER,
+    outcome TEXT,
+    totals TEXT
+);
+";
+
+/// Takes the lock of the one writer; `None` while another process has it. It goes with the file handle, however the process ends.
+pub(super) fn try_lock(journal: &Path) -> Result<Option<File>, JournalError> {
+    let path = seal::suffixed(journal, ".lock");
+    let opened = match seal::create_private(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => File::options().read(true).write(true).open(&path),
+        other => other,
+    };
+    let file = opened.map_err(|source| JournalError::Lock { path: path.clone(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(JournalError::Lock { path, source }),
+    }
+}
+
+/// Opens the journal for its one writer, making key and file where the rules above say so.
+pub(super) fn open_writer(place: &JournalPlace, lock: File) -> Result<Writer, JournalError> {
+    let JournalPlace { path, key: key_path, .. } = place;
+    let exists = path.try_exists().map_err(|source| JournalError::Inspect { path: path.clone(), source })?;
+    let has_tables = exists && has_tables(&open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)?;
+    let key = match (seal::read_key(key_path)?, has_tables) {
+        (Some(key), _) => key,
+        (None, false) => seal::make_key(key_path)?,
+        (None, true) => return Err(JournalError::KeyMissing { journal: path.clone(), key: key_path.clone() }),
+    };
+    if !exists {
+        let created = seal::create_private(path).and_then(|f| f.sync_all()).and_then(|()| seal::sync_directory(path));
+        created.map_err(|source| JournalError::Create { path: path.clone(), source })?;
+    }
+    let mut db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    set_up_writing(&db).map_err(|source| JournalError::Open { path: path.clone(), source })?;
+    if !has_tables {
+        make_private(path)?;
+        create(&mut db, place, &key)?;
+    }
+    let view = view(db, place, &key)?;
+    let tally = Tally::count(&view.db)?;
+    Ok(Writer { view, tally, turn: Lane::Poll, _lock: lock })
+}
+
+/// What a reader needs to have checked; `None` if there is no journal yet. Makes and changes nothing.
+pub(super) fn view_for_reading(db: Connection, place: &JournalPlace) -> Result<Option<View>, JournalError> {
+    if !has_tables(&db, &place.path)? {
+        return Ok(None);
+    }
+    match seal::read_key(&place.key)? {
+        Some(key) => view(db, place, &key).map(Some),
+        None => Err(JournalError::KeyMissing { journal: place.path.clone(), key: place.key.clone() }),
+    }
+}
+
+/// Opens with these flags, as a plain file name unless they say URI.
+pub(super) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, JournalError> {
+    let fail = |source| JournalError::Open { path: path.to_owned(), source };
+    let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fail)?;
+    db.busy_timeout(BUSY_TIMEOUT).map_err(fail)?;
+    db.pragma_update(None, "trusted_schema", false).map_err(fail)?;
+    // Without this, the bundled SQLite prepares a statement anew for each new value, which costs three times the statement.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(fail)?;
+    Ok(db)
+}
+
+fn set_up_writing(db: &Connection) -> Result<(), rusqlite::Error> {
+    let mode: String = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode != "wal" {
+        // A file system without shared memory (a network share) refuses quietly.
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            Some(format!("the file system does not allow write-ahead logging, the mode stays “{mode}”")),
+        ));
+    }
+    db.pragma_update(None, "synchronous", "full")?;
+    db.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
+    db.pragma_update_and_check(None, "journal_size_limit", 8 << 20, |_| Ok(()))?;
+    // Sorting must not spill secrets into temporary files.
+    db.pragma_update(None, "temp_store", "memory")?;
+    db.pragma_update(None, "cache_size", -4096)?;
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// # Errors
+/// It is not SQLite, or somebody else's.
+fn has_tables(db: &Connection, path: &Path) -> Result<bool, JournalError> {
+    let not_ours = || JournalError::NotAJournal { path: path.to_owned() };
+    let look = || -> Result<(i64, i64), rusqlite::Error> {
+        Ok((
+            db.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |r| r.get(0))?,
+            db.pragma_query_value(None, "application_id", |r| r.get(0))?,
+        ))
+    };
+    match look() {
+        Ok((0, _)) => Ok(false),
+        Ok((_, APPLICATION_ID)) => Ok(true),
+        Ok(_) => Err(not_ours()),
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => Err(not_ours()),
+        Err(source) => Err(JournalError::Open { path: path.to_owned(), source }),
+    }
+}
+
+fn create(db: &mut Connection, place: &JournalPlace, key: &Key) -> Result<(), JournalError> {
+    let check = Seals::new(key, String::new()).check_value()?;
+    let mut fill = || -> Result<(), rusqlite::Error> {
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute_batch(SCHEMA)?;
+        let mut meta = tx.prepare("INSERT INTO meta (name, value) VALUES (?1, ?2)")?;
+        meta.execute(params!["check", check])?;
+        meta.execute(params!["database", place.database])?;
+        meta.execute(params!["identity", place.identity])?;
+        meta.execute(params!["last_issuance", 0])?;
+        drop(meta);
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        tx.pragma_update(None, "user_version", VERSION)?;
+        tx.commit()
+    };
+    fill().writing("its tables")
+}
+
+fn view(db: Connection, place: &JournalPlace, key: &Key) -> Result<View, JournalError> {
+    let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).reading("its version")?;
+    if version > VERSION {
+        return Err(JournalError::Newer { path: place.path.clone(), version });
+    }
+    let seals = Seals::new(key, meta(&db, "database")?);
+    if !seals.fits(&meta::<Vec<u8>>(&db, "check")?) {
+        return Err(JournalError::KeyWrong { journal: place.path.clone(), key: place.key.clone() });
+    }
+    let recorded: String = meta(&db, "identity")?;
+    if recorded != place.identity {
+        return Err(JournalError::OtherDatabase { path: place.path.clone(), recorded, given: place.identity.clone() });
+    }
+    Ok(View { db, seals })
+}
+
+pub(super) fn meta<T: rusqlite::types::FromSql>(db: &Connection, name: &'static str) -> Result<T, JournalError> {
+    db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |r| r.get(0))
+        .optional()
+        .reading("its settings")?
+        .ok_or(JournalError::NotUnderstood { what: name })
+}
+
+/// An empty file that somebody else made may be readable by all.
+fn make_private(path: &Path) -> Result<(), JournalError> {
+    #[cfg(unix)]
+    {
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(path, private).map_err(|source| JournalError::Create { path: path.to_owned(), source })?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! Planned, committed, abandoned: the steps around a COMMIT, and what a crash left between them.
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+
+use super::error::{Doing, JournalError};
+use super::state::{Event, State, next};
+use super::{BatchId, Lane, NewIssuance, View, Writer, file};
+use crate::domain::{CostCenter, IssuanceId, PassId, StoredValue, Timestamp, UserId, WallClock};
+
+/// Bits of `issuance.kinds`.
+pub(super) const KIND_PIN: i64 = 1;
+/// PIN, card assignment code, password.
+pub(super) const KIND_CREDENTIAL: i64 = 1 | 2 | 4;
+pub(super) const KIND_MOVED: i64 = 8;
+
+/// A batch whose COMMIT was never answered.
+#[derive(Clone, Debug)]
+pub struct Unresolved {
+    pub batch: BatchId,
+    pub written: Vec<Written>,
+}
+
+/// What an issuance wrote, to be looked for in the database. With neither PIN nor cost center there is nothing to find.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub issuance: IssuanceId,
+    pub user: UserId,
+    pub pin: Option<(StoredValue, Option<WallClock>)>,
+    pub cost_center: Option<CostCenter>,
+}
+
+/// Which issuances of a batch are in the database.
+enum Landed<'a> {
+    All,
+    Nothing,
+    Each(&'a [bool]),
+}
+
+impl Writer {
+    pub(super) fn planned(&mut self, pass: &PassId, issuances: &[NewIssuance], now: Timestamp) -> Result<BatchId, JournalError> {
+        const WHAT: &str = "a planned batch";
+        let View { db, seals } = &mut self.view;
+        let tx = immediate(db, WHAT)?;
+        let last: i64 = file::meta(&tx, "last_issuance")?;
+        let batch;
+        {
+            let end = last + issuances.len() as i64;
+            tx.prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'last_issuance'")
+                .and_then(|mut s| s.execute([end]))
+                .writing(WHAT)?;
+            tx.prepare_cached("INSERT INTO batch (pass, state, first, last, planned_at) VALUES (?1, ?2, ?3, ?4, ?5)")
+                .and_then(|mut s| s.execute(params![pass.0, State::Planned.as_str(), last + 1, end, now.0]))
+                .writing(WHAT)?;
+            batch = tx.last_insert_rowid();
+            let mut insert = tx
+                .prepare_cached(
+                    "INSERT INTO issuance (id, batch, user, login, policy, kinds, pin_expires, pin_print, replaced, due_since, lane, \
+                     message_id, open, next_attempt, secret, before) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, ?14, ?15)",
+                )
+                .writing(WHAT)?;
+            for (id, new) in (last + 1..).map(IssuanceId).zip(issuances) {
+                let kinds = i64::from(new.pin.is_some()) * KIND_PIN + i64::from(new.moved.is_some()) * KIND_MOVED;
+                let inserted = insert.execute(params![
+                    id.0,
+                    batch,
+                    new.user.0,
+                    new.login,
+                    new.policy.0,
+                    kinds,
+                    new.pin.as_ref().and_then(|p| p.expires).map(|e| e.0),
+                    new.pin.as_ref().map(|p| seals.fingerprint(new.user, &p.stored)),
+                    new.replaced_unexpected,
+                    new.due_since.0,
+                    lane_number(new.lane),
+                    new.announcement.as_ref().map(|a| a.message_id.as_str()),
+                    now.0,
+                    seals.secret(id, new)?,
+                    seals.before(id, new)?,
+                ]);
+                match inserted {
+                    Ok(_) => {}
+                    // The only other unique thing is the id, which we have just counted.
+                    Err(e) if e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                        return Err(JournalError::AlreadyOpen { user: new.user });
+                    }
+                    Err(source) => return Err(JournalError::Write { what: WHAT, source }),
+                }
+            }
+        }
+        tx.commit().writing(WHAT)?;
+        self.tally.arrived(State::Planned, issuances.len() as u64);
+        Ok(BatchId(batch))
+    }
+
+    pub(super) fn committed(&mut self, batch: BatchId, now: Timestamp) -> Result<(), JournalError> {
+        self.settle(batch, Landed::All, now)
+    }
+
+    pub(super) fn abandoned(&mut self, batch: BatchId, now: Timestamp) -> Result<(), JournalError> {
+        self.settle(batch, Landed::Nothing, now)
+    }
+
+    pub(super) fn resolve(&mut self, batch: BatchId, landed: &[bool], now: Timestamp) -> Result<(), JournalError> {
+        self.settle(batch, Landed::Each(landed), now)
+    }
+
+    /// From planned to what COMMIT has made of it, the whole batch in one transaction.
+    fn settle(&mut self, batch: BatchId, landed: Landed, now: Timestamp) -> Result<(), JournalError> {
+        const WHAT: &str = "the end of a transaction";
+        let tx = immediate(&mut self.view.db, WHAT)?;
+        let (state, first, last) = batch_row(&tx, batch)?;
+        let size = (last + 1 - first).max(0) as usize;
+        let missing: Vec<i64> = match landed {
+            Landed::All => Vec::new(),
+            Landed::Nothing => (first..=last).collect(),
+            Landed::Each(found) if found.len() == size => (first..).zip(found).filter(|(_, found)| !**found).map(|(id, _)| id).collect(),
+            Landed::Each(found) => return Err(JournalError::VerdictsDoNotFit { expected: size, given: found.len() }),
+        };
+        let nothing = size == missing.len() && !matches!(landed, Landed::All);
+        // The announced and the silent ones leave the same state, so one of the two stands for both.
+        next(state, if nothing { Event::Refused } else { Event::Committed })?;
+        let unannounced =
+            if nothing { write_abandoned(&tx, batch, now).map(|()| 0) } else { write_committed(&tx, batch, (first, last), &missing, now) }
+                .writing(WHAT)?;
+        tx.commit().writing(WHAT)?;
+        self.tally.moved(state, State::Abandoned, missing.len() as u64);
+        self.tally.moved(state, State::Unannounced, unannounced as u64);
+        self.tally.moved(state, State::Committed, (size - missing.len() - unannounced) as u64);
+        Ok(())
+    }
+}
+
+impl View {
+    pub(super) fn unresolved(&self) -> Result<Vec<Unresolved>, JournalError> {
+        const WHAT: &str = "unresolved batches";
+        let mut batches = self.db.prepare_cached("SELECT id, first, last FROM batch WHERE state = 'planned' ORDER BY id").reading(WHAT)?;
+        let batches: Result<Vec<(i64, i64, i64)>, _> =
+            batches.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).reading(WHAT)?.collect();
+        let mut rows = self
+            .db
+            .prepare_cached("SELECT id, user, pin_expires, message_id, secret, before FROM issuance WHERE id BETWEEN ?1 AND ?2 ORDER BY id")
+            .reading(WHAT)?;
+        let mut unresolved = Vec::new();
+        for (batch, first, last) in batches.reading(WHAT)? {
+            let mut written = Vec::new();
+            let mut each = rows.query([first, last]).reading(WHAT)?;
+            while let Some(row) = each.next().reading(WHAT)? {
+                written.push(self.written(row)?);
+            }
+            unresolved.push(Unresolved { batch: BatchId(batch), written });
+        }
+        Ok(unresolved)
+    }
+
+    /// Of a row that begins with id, user, pin_expires, message_id, secret, before.
+    fn written(&self, row: &Row) -> Result<Written, JournalError> {
+        const WHAT: &str = "an issuance";
+        let (issuance, user) = (IssuanceId(row.get(0).reading(WHAT)?), UserId(row.get(1).reading(WHAT)?));
+        let expires = row.get::<_, Option<i64>>(2).reading(WHAT)?.map(WallClock);
+        let secret: Option<Vec<u8>> = row.get(4).reading(WHAT)?;
+        let before: Option<Vec<u8>> = row.get(5).reading(WHAT)?;
+        let pin = match secret {
+            Some(blob) => self.seals.open_secret(issuance, user, row.get(3).reading(WHAT)?, &blob)?.stored,
+            None => None,
+        };
+        let cost_center = match before {
+            Some(blob) => self.seals.open_move(issuance, user, &blob)?,
+            None => None,
+        };
+        Ok(Written { issuance, user, pin: pin.map(|stored| (stored, expires)), cost_center })
+    }
+}
+
+fn write_abandoned(tx: &Transaction, batch: BatchId, now: Timestamp) -> Result<(), rusqlite::Error> {
+    write_batch(tx, batch, State::Abandoned, now)?;
+    tx.prepare_cached(
+        "UPDATE issuance SET open = NULL, secret = NULL, before = NULL, settled_at = ?2 \
+         WHERE id BETWEEN (SELECT first FROM batch WHERE id = ?1) AND (SELECT last FROM batch WHERE id = ?1)",
+    )?
+    .execute(params![batch.0, now.0])?;
+    Ok(())
+}
+
+/// Returns how many ended as unannounced.
+fn write_committed(
+    tx: &Transaction,
+    batch: BatchId,
+    (first, last): (i64, i64),
+    missing: &[i64],
+    now: Timestamp,
+) -> Result<usize, rusqlite::Error> {
+    write_batch(tx, batch, State::Committed, now)?;
+    let mut abandon =
+        tx.prepare_cached("UPDATE issuance SET state = ?2, open = NULL, secret = NULL, before = NULL, settled_at = ?3 WHERE id = ?1")?;
+    for id in missing {
+        abandon.execute(params![id, State::Abandoned.as_str(), now.0])?;
+    }
+    tx.prepare_cached(
+        "UPDATE issuance SET state = ?3, open = NULL, secret = NULL, settled_at = ?4 \
+         WHERE id BETWEEN ?1 AND ?2 AND state IS NULL AND message_id IS NULL",
+    )?
+    .execute(params![first, last, State::Unannounced.as_str(), now.0])
+}
+
+fn write_batch(tx: &Transaction, batch: BatchId, state: State, now: Timestamp) -> Result<(), rusqlite::Error> {
+    tx.prepare_cached("UPDATE batch SET state = ?2, settled_at = ?3 WHERE id = ?1")?.execute(params![batch.0, state.as_str(), now.0])?;
+    Ok(())
+}
+
+pub(super) fn immediate<'a>(db: &'a mut Connection, what: &'static str) -> Result<Transaction<'a>, JournalError> {
+    db.transaction_with_behavior(TransactionBehavior::Immediate).writing(what)
+}
+
+pub(super) fn lane_number(lane: Lane) -> i64 {
+    match lane {
+        Lane::Poll => 0,
+        Lane::Backlog => 1,
+    }
+}
+
+pub(super) fn state_of(text: &str) -> Result<State, JournalError> {
+    State::parse(text).ok_or(JournalError::NotUnderstood { what: "a state" })
+}
+
+fn batch_row(db: &Connection, batch: BatchId) -> Result<(State, i64, i64), JournalError> {
+    const WHAT: &str = "a batch";
+    let found = db
+        .prepare_cached("SELECT state, first, last FROM batch WHERE id = ?1")
+        .and_then(|mut s| s.query_row([batch.0], |r| Ok((r.get::<_, String>(0)?, r.get(1)?, r.get(2)?))).optional())
+        .reading(WHAT)?;
+    let (state, first, last) = found.ok_or(JournalError::NoSuchBatch { batch: batch.0 })?;
+    Ok((state_of(&state)?, first, last))
+}

@@ -1,0 +1,111 @@
+//! Turns what `tracing` hands over into lines.
+
+use std::error::Error;
+use std::fmt::Debug;
+
+use chrono::Utc;
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::chain;
+use super::line::{Fields, Line, Style};
+
+pub(super) struct LineLayer<W> {
+    style: Style,
+    write: W,
+}
+
+impl<W: Fn(&str) + 'static> LineLayer<W> {
+    /// `write` is called once for each line, which ends with a line break.
+    pub(super) fn new(style: Style, write: W) -> LineLayer<W> {
+        LineLayer { style, write }
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>, W: Fn(&str) + 'static> Layer<S> for LineLayer<W> {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut collected = Collect::default();
+        attributes.record(&mut collected);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(collected.fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut collected = Collect::default();
+        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+            std::mem::swap(&mut collected.fields, fields);
+            values.record(&mut collected);
+            *fields = collected.fields;
+        }
+    }
+
+    /// The fields of the spans around an event stand before its own, outermost first.
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut collected = Collect::default();
+        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(fields) = span.extensions().get::<Fields>() {
+                fields.0.iter().for_each(|(name, value)| collected.fields.set(name, value.clone()));
+            }
+        }
+        event.record(&mut collected);
+        let line = Line {
+            time: Utc::now(),
+            level: *event.metadata().level(),
+            target: event.metadata().target(),
+            message: &collected.message,
+            fields: &collected.fields,
+        };
+        (self.write)(&line.render(self.style));
+    }
+}
+
+#[derive(Default)]
+struct Collect {
+    message: String,
+    fields: Fields,
+}
+
+impl Collect {
+    fn add(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::String(text)) => self.message = text,
+            (name, value) => self.fields.set(name, value),
+        }
+    }
+}
+
+impl Visit for Collect {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.add(field, Value::String(format!("{value:?}")));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, Value::from(value));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.add(field, Value::String(chain(value)));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, Value::from(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, Value::from(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, Value::from(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, Value::from(value));
+    }
+}

@@ -1,0 +1,344 @@
+//! Carries mails: N connections, one pace, one gate.
+//!
+//! The owner gives mails through [`Courier::outgoing`] (bounded) and takes answers from [`Courier::answers`] (bounded):
+//! every mail given is answered exactly once, here or by [`shutdown`](Courier::shutdown). It must go on taking answers
+//! while it gives mails, or both stand still.
+//!
+//! While [`state`](Courier::state) is [`State::PausedUntil`], mails are answered [`Delivery::NotTried`] at once, those
+//! that were waiting too: nothing grows stale in here, and whoever gives a mail again can first look whether its
+//! credential still stands. Don't give mails before that moment; afterwards the first one finds out, and the others
+//! wait for its answer.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
+
+use crate::config::{MailConfig, TransportConfig};
+use crate::domain::{IssuanceId, Limit, Timestamp};
+
+use super::delivery::{Delivery, MailError};
+use super::gate::{Entry, Gate, Phase, Rejections, Ticket};
+use super::message::Outgoing;
+use super::pace::Bucket;
+use super::smtp::Deadlines;
+use super::transport::Transport;
+
+/// What became of one mail.
+#[derive(Debug)]
+pub struct Answer {
+    pub id: IssuanceId,
+    pub delivery: Delivery,
+    /// From the first byte to the verdict; zero if not tried.
+    pub took: Duration,
+}
+
+/// Whether mails go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    Open,
+    /// A pause is over and one mail is finding out whether the site is well again.
+    Probing,
+    PausedUntil(Instant),
+}
+
+/// Times that only tests and rehearsals change.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// `None`: from the configuration.
+    pub deadlines: Option<Deadlines>,
+    /// After the first failure that is the site's; doubled with each further one.
+    pub first_pause: Duration,
+    pub longest_pause: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing { deadlines: None, first_pause: Duration::from_secs(15), longest_pause: Duration::from_secs(15 * 60) }
+    }
+}
+
+/// The tasks that send, and both ends of their queues.
+#[derive(Debug)]
+pub struct Courier {
+    pub outgoing: mpsc::Sender<Outgoing>,
+    pub answers: mpsc::Receiver<Answer>,
+    shared: Arc<Shared>,
+    workers: JoinSet<()>,
+    /// Once set, no worker takes another mail, and at that moment the one in hand is given up.
+    stop: watch::Sender<Option<Instant>>,
+}
+
+impl Courier {
+    /// Starts the workers. To be called within a runtime.
+    pub fn start(config: &MailConfig, mails_per_minute: Limit<u64>, timing: Timing) -> Courier {
+        let connections = match &config.transport {
+            TransportConfig::Smtp(smtp) => smtp.connections.max(1),
+            TransportConfig::Directory(_) | TransportConfig::None => 1,
+        };
+        let (outgoing, queue) = mpsc::channel(queue_length(connections, mails_per_minute));
+        let (answered, answers) = mpsc::channel(connections * 4);
+        let (stop, stopped) = watch::channel(None);
+        let shared = Arc::new(Shared {
+            queue: AsyncMutex::new(queue),
+            control: Mutex::new(Control {
+                gate: Gate::new(timing.first_pause, timing.longest_pause),
+                bucket: Bucket::new(mails_per_minute),
+                rejections: Rejections::default(),
+            }),
+            phase: watch::Sender::new(Phase::Open),
+        });
+        let mut workers = JoinSet::new();
+        for _ in 0..connections {
+            let worker = Worker {
+                shared: shared.clone(),
+                transport: Transport::new(config, timing.deadlines),
+                stopped: stopped.clone(),
+                phase: shared.phase.subscribe(),
+            };
+            workers.spawn(worker.run(answered.clone()));
+        }
+        Courier { outgoing, answers, shared, workers, stop }
+    }
+
+    pub fn state(&self) -> State {
+        match *self.shared.phase.borrow() {
+            Phase::Open => State::Open,
+            Phase::Shut { until, .. } if Instant::now() < until => State::PausedUntil(until),
+            Phase::Shut { .. } | Phase::Probing { .. } => State::Probing,
+        }
+    }
+
+    /// Takes no more mails, lets those in hand finish within `deadline`, and returns every answer not yet taken: a mail
+    /// cut short after it may have been handed over is [`Delivery::Unknown`], a mail still queued `NotTried`.
+    pub async fn shutdown(mut self, deadline: Duration) -> Vec<Answer> {
+        self.stop.send_replace(Some(Instant::now() + deadline));
+        let mut rest = Vec::new();
+        while let Some(answer) = self.answers.recv().await {
+            rest.push(answer);
+        }
+        while self.workers.join_next().await.is_some() {}
+        let mut queue = self.shared.queue.lock().await;
+        queue.close();
+        while let Ok(mail) = queue.try_recv() {
+            rest.push(not_tried(mail.id));
+        }
+        rest
+    }
+}
+
+/// A few mails a connection, so that none waits for the owner; but at a slow pace no more than a quarter of a minute's
+/// worth, because what waits here for long grows stale.
+fn queue_length(connections: usize, mails_per_minute: Limit<u64>) -> usize {
+    let steady = match mails_per_minute {
+        Limit::At(mails) => usize::try_from(mails / 4).unwrap_or(usize::MAX).max(1),
+        Limit::Unlimited => usize::MAX,
+    };
+    steady.min(connections * 4)
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: AsyncMutex<mpsc::Receiver<Outgoing>>,
+    control: Mutex<Control>,
+    /// Follows the gate, for those who wait for it.
+    phase: watch::Sender<Phase>,
+}
+
+#[derive(Debug)]
+struct Control {
+    gate: Gate,
+    bucket: Bucket,
+    rejections: Rejections,
+}
+
+impl Shared {
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self) -> Entry {
+        let mut control = self.control();
+        let entry = control.gate.enter(Instant::now());
+        self.publish(control.gate.phase());
+        entry
+    }
+
+    /// Says what was learned from a mail; a rejection among too many is no longer the recipient's.
+    fn leave(&self, ticket: Ticket, delivery: Delivery) -> Delivery {
+        let now = Instant::now();
+        let mut control = self.control();
+        let delivery = match delivery {
+            Delivery::RecipientRejected(refusal) if control.rejections.note(now, true) => Delivery::SiteFault(refusal),
+            Delivery::Accepted { .. } => {
+                control.rejections.note(now, false);
+                delivery
+            }
+            delivery => delivery,
+        };
+        let before = control.gate.phase();
+        control.gate.leave(now, ticket, delivery.health());
+        let after = control.gate.phase();
+        self.publish(after);
+        drop(control);
+        match after {
+            Phase::Shut { pause, .. } if after != before => {
+                let (pause_s, because) = (pause.as_secs(), chain(&delivery));
+                tracing::warn!(
+                    pause_s,
+                    error.kind = kind(&delivery),
+                    "No mail goes for {pause_s} s, the mail server is at fault: {because}"
+                );
+            }
+            Phase::Open if after != before => tracing::info!("The mail server takes mail again"),
+            _ => {}
+        }
+        delivery
+    }
+
+    /// Called with the control locked, so that phases are published in their order.
+    fn publish(&self, phase: Phase) {
+        self.phase.send_if_modified(|published| std::mem::replace(published, phase) != phase);
+    }
+}
+
+/// One connection.
+struct Worker {
+    shared: Arc<Shared>,
+    transport: Option<Transport>,
+    stopped: watch::Receiver<Option<Instant>>,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Worker {
+    async fn run(mut self, answers: mpsc::Sender<Answer>) {
+        while let Some(mail) = self.next().await {
+            let answer = self.carry(&mail).await;
+            log(&mail, &answer);
+            if answers.send(answer).await.is_err() {
+                break;
+            }
+        }
+        if let Some(transport) = &mut self.transport {
+            transport.close().await;
+        }
+    }
+
+    async fn next(&mut self) -> Option<Outgoing> {
+        let shared = self.shared.clone();
+        tokio::select! {
+            biased;
+            () = stop(&mut self.stopped) => None,
+            mail = async { shared.queue.lock().await.recv().await } => mail,
+        }
+    }
+
+    async fn carry(&mut self, mail: &Outgoing) -> Answer {
+        let Some(ticket) = self.admit().await else { return not_tried(mail.id) };
+        let begun = Instant::now();
+        let date = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let delivery = match &mut self.transport {
+            Some(transport) => tokio::select! {
+                biased;
+                delivery = transport.send(mail, Timestamp(date.cast_signed())) => delivery,
+                () = given_up(&mut self.stopped) => Delivery::Unknown,
+            },
+            None => Delivery::ConnectError(MailError::NoTransport),
+        };
+        let delivery = self.shared.leave(ticket, delivery);
+        Answer { id: mail.id, delivery, took: begun.elapsed() }
+    }
+
+    /// Waits for the pace and the gate; `None`: paused or stopping, the mail goes back.
+    async fn admit(&mut self) -> Option<Ticket> {
+        loop {
+            self.phase.borrow_and_update();
+            if self.stopped.borrow().is_some() {
+                return None;
+            }
+            match self.shared.enter() {
+                Entry::Shut => return None,
+                Entry::Go(ticket) => return self.paced(ticket).await,
+                Entry::Wait => tokio::select! {
+                    biased;
+                    () = stop(&mut self.stopped) => return None,
+                    _ = self.phase.changed() => {}
+                },
+            }
+        }
+    }
+
+    /// Waits for the pace with the ticket in hand; hands it back if the gate shuts meanwhile.
+    async fn paced(&mut self, ticket: Ticket) -> Option<Ticket> {
+        loop {
+            let wait = self.shared.control().bucket.take(Instant::now());
+            let Err(wait) = wait else { return Some(ticket) };
+            tokio::select! {
+                biased;
+                () = stop(&mut self.stopped) => break,
+                () = shut(&mut self.phase) => break,
+                () = sleep(wait) => {}
+            }
+        }
+        self.shared.leave(ticket, Delivery::NotTried);
+        None
+    }
+}
+
+/// Until the courier is to stop, or nobody holds it any more.
+async fn stop(stopped: &mut watch::Receiver<Option<Instant>>) {
+    let _ = stopped.wait_for(Option::is_some).await;
+}
+
+/// Until the mail in hand is to be given up.
+async fn given_up(stopped: &mut watch::Receiver<Option<Instant>>) {
+    let at = stopped.wait_for(Option::is_some).await.ok().and_then(|at| *at);
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn shut(phase: &mut watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| matches!(phase, Phase::Shut { .. })).await;
+}
+
+fn not_tried(id: IssuanceId) -> Answer {
+    Answer { id, delivery: Delivery::NotTried, took: Duration::ZERO }
+}
+
+fn log(mail: &Outgoing, answer: &Answer) {
+    tracing::debug!(
+        mail.message_id = %mail.message_id,
+        outcome = answer.delivery.outcome(),
+        error.kind = kind(&answer.delivery),
+        duration_ms = answer.took.as_millis() as u64,
+        "Mail to {}: {}",
+        mail.recipient,
+        chain(&answer.delivery)
+    );
+}
+
+/// The log field `error.kind`; absent for what is no error of ours.
+fn kind(delivery: &Delivery) -> Option<&'static str> {
+    match delivery {
+        Delivery::ConnectError(error) => Some(error.kind()),
+        _ => None,
+    }
+}
+
+/// The verdict with all its causes.
+fn chain(delivery: &Delivery) -> String {
+    let mut text = delivery.to_string();
+    if let Delivery::ConnectError(error) = delivery {
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+    }
+    text
+}

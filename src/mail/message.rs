@@ -1,0 +1,167 @@
+//! Makes the bytes of a mail. Pure: the date is an argument, the boundary of nothing is random.
+//!
+//! Header injection is impossible by construction: an address is a [`Mailbox`] (dot-atoms only), every other text goes
+//! through [`phrase`], which leaves only printable ASCII behind.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use lettre::message::header::{ContentTransferEncoding, ContentType, Date, Header, HeaderName, HeaderValue, MIME_VERSION_1_0};
+use lettre::message::{Body, SinglePart};
+use zeroize::Zeroizing;
+
+use crate::config::Sender;
+use crate::domain::{IssuanceId, Mailbox, Secret, Timestamp};
+
+/// One mail, rendered. All mails of one issuance carry the same recipient and Message-ID (invariant I3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outgoing {
+    pub id: IssuanceId,
+    pub recipient: Mailbox,
+    /// Without angle brackets: `local@domain`.
+    pub message_id: String,
+    pub subject: String,
+    /// The whole text; any kind of line ends. Holds credentials.
+    pub text: Secret,
+}
+
+/// The message as it goes over the wire: ASCII only, lines ended by CRLF and at most 998 octets long.
+///
+/// The body is the text with its trailing blank lines reduced to one line end.
+pub fn compose(from: &Sender, outgoing: &Outgoing, date: Timestamp) -> Zeroizing<Vec<u8>> {
+    let sender = match from.name.as_deref().map(phrase).filter(|name| !name.is_empty()) {
+        Some(name) => format!("{name} <{}>", from.address.address()),
+        None => from.address.address().to_owned(),
+    };
+    let part = SinglePart::builder()
+        .header(date_header(date))
+        .header(Ready::<FROM>(sender))
+        .header(Ready::<TO>(outgoing.recipient.address().to_owned()))
+        .header(Ready::<SUBJECT>(unstructured(&outgoing.subject)))
+        .header(Ready::<MESSAGE_ID>(message_id(&outgoing.message_id)))
+        .header(Ready::<AUTO_SUBMITTED>("auto-generated".to_owned()))
+        .header(MIME_VERSION_1_0)
+        .content_type(ContentType::TEXT_PLAIN)
+        .body(body(outgoing.text.expose()));
+    Zeroizing::new(part.formatted())
+}
+
+/// Readable as it is where it can be, so that a support person can read an .eml file; else quoted-printable while most
+/// of it stays readable, else Base64.
+fn body(text: &str) -> Body {
+    let mut lines = text.replace("\r\n", "\n").replace('\r', "\n");
+    lines.truncate(lines.trim_end_matches('\n').len());
+    let lines = lines.replace('\n', "\r\n");
+    if lines.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t' | b'\r' | b'\n')) {
+        return Body::new(lines);
+    }
+    let escaped = lines.bytes().filter(|b| !b.is_ascii()).count();
+    let encoding = if escaped * 2 > lines.len() { ContentTransferEncoding::Base64 } else { ContentTransferEncoding::QuotedPrintable };
+    Body::new_with_encoding(lines, encoding).unwrap_or_else(|text| {
+        // Neither encoding is ever refused; should that change, binary data always becomes Base64.
+        Body::new(text)
+    })
+}
+
+fn date_header(date: Timestamp) -> Date {
+    /// The last second of the year 9999, the last that the header can express.
+    const LAST: u64 = 253_402_300_799;
+    let seconds = u64::try_from(date.0).unwrap_or(0).min(LAST);
+    Date::new(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// `<id>`, whatever may not stand there replaced: what mail programs compare must not depend on quoting.
+fn message_id(id: &str) -> String {
+    let id = id.trim().trim_start_matches('<').trim_end_matches('>');
+    let clean = id.bytes().take(250).map(|b| match b {
+        b'!'..=b'~' if !b"<>()[]\\,;:\"".contains(&b) => char::from(b),
+        _ => '_',
+    });
+    format!("<{}>", clean.collect::<String>())
+}
+
+/// Text for a header without grammar (Subject).
+fn unstructured(text: &str) -> String {
+    let text = one_line(text);
+    if harmless(&text) { text } else { encoded_words(&text) }
+}
+
+/// Text for a place where a phrase is expected (the sender's display name): quoted, or encoded words.
+fn phrase(text: &str) -> String {
+    let text = one_line(text);
+    if text.is_empty() {
+        text
+    } else if harmless(&text) && !text.contains(['"', '\\']) {
+        format!("\"{text}\"")
+    } else {
+        encoded_words(&text)
+    }
+}
+
+/// Controls, line ends among them, become blanks; runs of blanks become one.
+fn one_line(text: &str) -> String {
+    let blanks = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '\u{2028}' | '\u{2029}');
+    text.split(blanks).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a header may carry the text as it is: printable ASCII, short enough for one line, and nothing that a reader
+/// would take for an encoded word.
+fn harmless(text: &str) -> bool {
+    text.len() <= 200 && text.bytes().all(|b| matches!(b, b' '..=b'~')) && !text.contains("=?")
+}
+
+/// RFC 2047, Q encoding, at most 75 characters a word, cut between characters, one word a line.
+fn encoded_words(text: &str) -> String {
+    const OPEN: &str = "=?utf-8?q?";
+    let mut out = String::from(OPEN);
+    let mut room = 75 - OPEN.len() - 2;
+    for c in text.chars() {
+        let mut piece = String::new();
+        match c {
+            ' ' => piece.push('_'),
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '!' | '*' | '+' | '-' | '/' => piece.push(c),
+            _ => c.encode_utf8(&mut [0; 4]).bytes().for_each(|b| {
+                // Writing into a String cannot fail.
+                let _ = write!(piece, "={b:02X}");
+            }),
+        }
+        if piece.len() > room {
+            out.push_str("?=\r\n ");
+            out.push_str(OPEN);
+            room = 75 - OPEN.len() - 2;
+        }
+        room -= piece.len();
+        out.push_str(&piece);
+    }
+    out.push_str("?=");
+    out
+}
+
+const FROM: u8 = 0;
+const TO: u8 = 1;
+const SUBJECT: u8 = 2;
+const MESSAGE_ID: u8 = 3;
+const AUTO_SUBMITTED: u8 = 4;
+const NAMES: [&str; 5] = ["From", "To", "Subject", "Message-ID", "Auto-Submitted"];
+
+/// A header whose value this module has encoded. Lettre's own `From` and `To` parse addresses by other rules than ours
+/// and its `Subject` leaves long words on one endless line.
+#[derive(Clone)]
+struct Ready<const NAME: u8>(String);
+
+impl<const NAME: u8> Header for Ready<NAME> {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str(NAMES[NAME as usize])
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Ready(text.to_owned()))
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::dangerous_new_pre_encoded(Self::name(), self.0.clone(), self.0.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+use super::*;
+use crate::report::samples::{changed, golden, preview, quiet, troubled};
+
+const NOW: Timestamp = Timestamp(1_785_312_005);
+
+fn metrics() -> Metrics {
+    Metrics::new(Names {
+        databases: &["main"],
+        policies: &[PolicyName("visitors".to_owned()), PolicyName("employees".to_owned())],
+        error_classes: &["connect", "read"],
+        journal_states: &["planned", "committed"],
+    })
+}
+
+#[track_caller]
+fn shows(metrics: &Metrics, lines: &[&str]) {
+    let text = metrics.render(NOW);
+    for line in lines {
+        assert!(text.lines().any(|l| l.strip_prefix("credkeeper_") == Some(line)), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn everything_is_there_at_zero_from_the_start() {
+    let text = metrics().render(NOW);
+    let build = format!(r#"revision="{REVISION}",version="{}""#, env!("CARGO_PKG_VERSION"));
+    golden("metrics/empty.prom", &text.replace(&build, r#"revision="R",version="V""#));
+    for line in text.lines().filter(|l| !l.starts_with('#') && !l.contains("build_info")) {
+        assert!(line.ends_with(" 0"), "{line}");
+    }
+}
+
+#[test]
+fn names_obey_the_rules_of_prometheus() {
+    for family in metrics().registry.gather() {
+        let name = family.name();
+        let counts = family.get_field_type() == prometheus::proto::MetricType::COUNTER;
+        assert_eq!(name.ends_with("_total"), counts, "{name}");
+        assert!(name.starts_with("credkeeper_") && !family.help().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn the_manual_lists_what_is_exported_and_nothing_else() {
+    let manual = include_str!("../../docs/manual.md");
+    let table = manual.split("\n## Metrics").nth(1).unwrap().split("\nWhat is worth an alarm").next().unwrap();
+    let mut listed: Vec<&str> = table.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next()).collect();
+    listed.sort_unstable();
+    let exported: Vec<String> = metrics().registry.gather().iter().map(|f| f.name().replacen("credkeeper_", "", 1)).collect();
+    assert_eq!(listed, exported);
+    for alarm in manual.split("credkeeper_").skip(1) {
+        let name = alarm.split(|c: char| c != '_' && !c.is_ascii_alphanumeric()).next().unwrap();
+        assert!(name.is_empty() || listed.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn a_pass_in_hand_is_seen_to_take_long() {
+    let m = metrics();
+    m.pass_started("main", PassKind::Resync, Timestamp(NOW.0 - 90));
+    shows(&m, &[r#"pass_unfinished_seconds{database="main"} 90"#]);
+    m.pass(&quiet(), NOW);
+    shows(
+        &m,
+        &[
+            r#"pass_unfinished_seconds{database="main"} 0"#,
+            r#"last_attempt_timestamp_seconds{database="main",kind="resync"} 1785311915"#,
+            r#"last_success_timestamp_seconds{database="main",kind="resync"} 1785312005"#,
+            r#"passes_total{database="main",kind="resync",outcome="unchanged"} 1"#,
+            r#"pass_duration_seconds_sum{database="main",kind="resync",stage="read"} 1.24"#,
+        ],
+    );
+}
+
+#[test]
+fn a_pass_moves_users_and_changes() {
+    let m = metrics();
+    m.pass(&changed(), NOW);
+    shows(
+        &m,
+        &[
+            r#"users{database="main",policy="",state="settled"} 9985"#,
+            r#"users{database="main",policy="visitors",state="due"} 12"#,
+            r#"users{database="main",policy="visitors",state="skipped"} 2"#,
+            r#"users{database="main",policy="visitors",state="held"} 1"#,
+            r#"users_skipped{database="main",policy="visitors",reason="delivery_pending"} 2"#,
+            r#"changes_total{change="pin_issued",database="main",outcome="applied",policy="visitors"} 12"#,
+            r#"changes_total{change="cost_center_moved",database="main",outcome="applied",policy="visitors"} 11"#,
+        ],
+    );
+    // The next full pass finds them settled.
+    m.pass(&quiet(), NOW);
+    shows(&m, &[r#"users{database="main",policy="visitors",state="due"} 0"#, r#"users{database="main",policy="",state="settled"} 10000"#]);
+}
+
+#[test]
+fn a_refusal_stays_visible_until_a_full_pass_is_free_of_it() {
+    let m = metrics();
+    let mut poll = quiet();
+    (poll.kind, poll.counts) = (PassKind::Poll, None);
+    m.pass(&troubled(), NOW);
+    let stopped = r#"limit_stopped{database="main",limit="users_per_pass"} 1"#;
+    shows(&m, &[stopped, r#"limit_stops_total{database="main",limit="users_per_pass"} 1"#]);
+    m.pass(&poll, NOW);
+    shows(&m, &[stopped]);
+    m.pass(&quiet(), NOW);
+    shows(&m, &[r#"limit_stopped{database="main",limit="users_per_pass"} 0"#, r#"recovered_total{database="main",outcome="resent"} 3"#]);
+}
+
+#[test]
+fn a_failed_pass_is_an_attempt_and_no_success() {
+    let m = metrics();
+    let mut failed = quiet();
+    failed.error = Some("the database went away".to_owned());
+    m.pass_started("main", PassKind::Resync, NOW);
+    m.pass(&failed, NOW);
+    shows(
+        &m,
+        &[
+            r#"passes_total{database="main",kind="resync",outcome="failed"} 1"#,
+            r#"last_success_timestamp_seconds{database="main",kind="resync"} 0"#,
+            r#"last_attempt_timestamp_seconds{database="main",kind="resync"} 1785312005"#,
+            r#"users{database="main",policy="",state="settled"} 0"#,
+        ],
+    );
+}
+
+#[test]
+fn a_preview_counts_users_and_no_changes() {
+    let m = metrics();
+    m.pass(&preview(), NOW);
+    shows(
+        &m,
+        &[
+            r#"users{database="main",policy="visitors",state="due"} 12"#,
+            r#"passes_total{database="main",kind="once",outcome="changed"} 0"#,
+            r#"changes_total{change="pin_issued",database="main",outcome="applied",policy="visitors"} 0"#,
+        ],
+    );
+}
+
+#[test]
+fn mails_the_journal_and_errors_are_counted() {
+    let m = metrics();
+    m.mail(MailOutcome::Accepted, 0.2);
+    m.mail(MailOutcome::Deferred, 0.3);
+    m.delivered("main", &PolicyName("visitors".to_owned()), 4.0);
+    m.journal("main", &[("planned", 1), ("committed", 7)], Some(Timestamp(1_785_000_000)));
+    m.journal_write_error();
+    m.database_error("main", "connect");
+    m.pin_collisions("main", 3);
+    m.leader("main", true);
+    m.insecure(Insecure::MailPlaintext, true);
+    shows(
+        &m,
+        &[
+            r#"mails_total{outcome="accepted"} 1"#,
+            r#"mails_total{outcome="deferred"} 1"#,
+            "mail_duration_seconds_count 2",
+            r#"delivery_seconds_bucket{database="main",policy="visitors",le="5"} 1"#,
+            r#"journal_entries{database="main",state="committed"} 7"#,
+            r#"journal_oldest_timestamp_seconds{database="main"} 1785000000"#,
+            "journal_write_errors_total 1",
+            r#"database_errors_total{class="connect",database="main"} 1"#,
+            r#"pin_collisions_total{database="main"} 3"#,
+            r#"leader{database="main"} 1"#,
+            r#"config_insecure{what="mail_plaintext"} 1"#,
+        ],
+    );
+}
+
+#[test]
+fn a_hostile_database_name_cannot_break_out_of_its_label() {
+    let m = Metrics::new(Names { databases: &["a\"b\\c\nd"], policies: &[], error_classes: &[], journal_states: &[] });
+    shows(&m, &[r#"leader{database="a\"b\\c\nd"} 0"#]);
+}
+
+#[test]
+fn a_metrics_file_is_replaced_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("credkeeper.prom");
+    std::fs::write(&path, "old").unwrap();
+    metrics().write_file(&path, NOW).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), metrics().render(NOW));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    let error = metrics().write_file(&dir.path().join("no/such/folder.prom"), NOW).unwrap_err();
+    assert_eq!(error.kind(), "metrics_file");
+}

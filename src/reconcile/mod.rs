@@ -1,0 +1,291 @@
+//! One pass, and the preview of one: the only sequencer. A pass takes no hint about what changed and does not retry
+//! inside; the next pass is the retry.
+//!
+//! 1. **Look**: one streamed read, joined with what the journal knows; of each due user 16 bytes stay in memory.
+//! 2. **Judge**: limits, per policy. What exceeds them changes nothing.
+//! 3. **Act**: batches, most urgent first ([`batch`]). With the stream closed, each takes the write lock, reads its users
+//!    again, plans them again, draws, writes, tells the journal, and commits.
+
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use tokio::sync::Notify;
+
+use crate::config::{Config, DatabaseConfig};
+use crate::domain::{Limit, Share, Timestamp, UserId};
+use crate::inventory::{Counts, Facts, Now, Places, User};
+use crate::journal::{Journal, JournalError, JournalReader};
+use crate::logging::chain;
+use crate::mint::{self, MintError};
+use crate::plan::limits::{self, Figures};
+use crate::plan::{Plan, Planner, Reason, Step, Verdict, rules};
+use crate::policy::Policy;
+use crate::report::{Line, PassKind, PolicyReport, Problem, Report};
+use crate::store::{Filter, Leadership, Needs, Reader, Store, StoreError, Wanted};
+
+mod batch;
+mod filter;
+
+/// What a pass is asked to do.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub kind: PassKind,
+    /// Our clock at the start.
+    pub utc: Timestamp,
+    /// Only users above this id: a poll.
+    pub above: Option<UserId>,
+    /// Only this user.
+    pub login: Option<String>,
+    /// In place of every policy's own limit, for this pass.
+    pub max_users: Option<Limit<u64>>,
+    pub max_replace: Option<Limit<Share>>,
+    /// Let SQL leave out who is settled. Only a test says `false`: the plan must be the same.
+    pub filtered: bool,
+}
+
+impl Ask {
+    /// A full pass.
+    pub fn full(kind: PassKind, utc: Timestamp) -> Ask {
+        Ask { kind, utc, above: None, login: None, max_users: None, max_replace: None, filtered: true }
+    }
+
+    fn is_full(&self) -> bool {
+        self.above.is_none() && self.login.is_none()
+    }
+}
+
+/// What watches a pass. Nothing of it can change the outcome.
+pub struct Watch<'a> {
+    /// Told how many of the due users are done.
+    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+    /// Told of each user that is due, skipped, changed or failed.
+    pub line: &'a (dyn Fn(Line<'_>) + Sync),
+    /// Rung after each commit: there may be mail to send.
+    pub committed: &'a Notify,
+    /// Asked between batches.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// Why a pass ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    #[error("the database failed")]
+    Store(#[from] StoreError),
+    #[error("the journal failed, so nothing more was changed")]
+    Journal(#[from] JournalError),
+    #[error("no credential could be drawn")]
+    Mint(#[from] MintError),
+    #[error("COMMIT was not answered; what became of it is looked up before the next pass")]
+    CommitUnknown(#[source] StoreError),
+    #[error("stopped before the end, as asked")]
+    Stopped,
+}
+
+impl PassError {
+    /// Closed set: metric label and log field.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            PassError::Store(e) | PassError::CommitUnknown(e) => e.kind(),
+            PassError::Journal(e) => e.kind(),
+            PassError::Mint(_) => "mint",
+            PassError::Stopped => "stopped",
+        }
+    }
+}
+
+/// What the read found, and what the plan makes of it.
+pub struct Looked {
+    pub now: Now,
+    pub places: Places,
+    pub plan: Plan,
+    pub counts: Option<Counts>,
+}
+
+/// The outcome of a pass: what is told, and what the schedule needs.
+pub struct Passed {
+    pub report: Report,
+    /// The greatest user id there was when the read began.
+    pub newest: Option<UserId>,
+    pub error: Option<PassError>,
+}
+
+/// What would be done. Given only the reading half of the store, and at most a journal that is open for reading.
+pub async fn preview(reader: &Reader, journal: Option<&JournalReader>, config: &Config, database: &DatabaseConfig, ask: &Ask, watch: &Watch<'_>) -> Report {
+    let mut report = new_report(config, database, ask, true);
+    let read = Instant::now();
+    match look(reader, journal, config, ask, &mut report, watch).await {
+        Err(error) => report.error = Some(chain(&error)),
+        Ok(mut looked) => {
+            report.read_ms = millis(read);
+            if let Err(error) = judge(reader, journal, config, ask, &mut looked, &mut report).await {
+                report.error = Some(chain(&error));
+            }
+        }
+    }
+    report
+}
+
+/// Looks, judges and acts.
+pub async fn pass(
+    store: &Store,
+    lead: &Leadership,
+    journal: &Journal,
+    config: &Config,
+    database: &DatabaseConfig,
+    ask: &Ask,
+    watch: &Watch<'_>,
+) -> Passed {
+    let mut report = new_report(config, database, ask, false);
+    let mut newest = None;
+    let ended = async {
+        // Polls come every few seconds: only what they changed is worth a write.
+        if ask.kind != PassKind::Poll {
+            journal.pass_started(&report.pass, ask.kind.as_str(), ask.utc).await?;
+        }
+        newest = Some(store.reader().newest().await?);
+        let read = Instant::now();
+        let mut looked = look(store.reader(), Some(journal.reader()), config, ask, &mut report, watch).await?;
+        report.read_ms = millis(read);
+        let judging = Instant::now();
+        judge(store.reader(), Some(journal.reader()), config, ask, &mut looked, &mut report).await?;
+        report.plan_ms = millis(judging);
+        let writing = Instant::now();
+        let acted = batch::Batches { store, lead, journal, config, database, watch, looked: &looked, pass: report.pass.clone(), kind: ask.kind, utc: ask.utc }
+            .run(&mut report)
+            .await;
+        report.write_ms = millis(writing);
+        acted
+    }
+    .await;
+    let error = ended.err();
+    report.error = error.as_ref().map(|e| chain(e));
+    let summary = crate::report::json::render(&report);
+    if ask.kind != PassKind::Poll
+        && let Err(e) = journal.pass_ended(&report.pass, report.outcome().as_str(), summary, ask.utc).await {
+        tracing::warn!(error.kind = e.kind(), "Could not note the end of the pass in the journal: {}", chain(&e));
+    }
+    Passed { report, newest, error }
+}
+
+/// Reads, joins with the journal, and plans. Totals and skipped users go into the report.
+pub async fn look(
+    reader: &Reader,
+    journal: Option<&JournalReader>,
+    config: &Config,
+    ask: &Ask,
+    report: &mut Report,
+    watch: &Watch<'_>,
+) -> Result<Looked, PassError> {
+    let now = Now { utc: ask.utc, wall: reader.clock().await? };
+    let wanted: Wanted = config.policies.iter().flat_map(rules::named).cloned().collect();
+    let places = reader.places(&wanted).await?;
+    let counts = if ask.is_full() { Some(reader.counts().await?) } else { None };
+    report.counts = counts;
+
+    let planner = Planner::new(&config.policies, &places, now);
+    let mut plan = Plan::new(&config.policies);
+    plan.blockers = planner.blockers();
+    report.blockers.clone_from(&plan.blockers);
+    let due = (ask.filtered && ask.login.is_none()).then(|| filter::due(&config.policies, &places, now.wall));
+    let mut chunks = reader.read(&Filter { due, above: ask.above, login: ask.login.clone() });
+    while let Some(chunk) = chunks.next().await {
+        for (user, facts) in with_facts(journal, chunk?).await? {
+            let verdict = planner.verdict(&user, &facts);
+            tell(&config.policies, &user, verdict, report, watch);
+            plan.add(verdict);
+        }
+    }
+    drop(chunks); // an open read could block the writer on other servers
+    plan.order();
+    report.seen = plan.seen;
+    for (told, totals) in report.policies.iter_mut().zip(&plan.totals) {
+        told.due = totals.due;
+        told.skipped.clone_from(&totals.skipped);
+    }
+    Ok(Looked { now, places, plan, counts })
+}
+
+/// Joins users with what the journal knows of them; without a journal nothing is known.
+pub async fn with_facts(journal: Option<&JournalReader>, users: Vec<User>) -> Result<Vec<(User, Facts)>, JournalError> {
+    match journal {
+        Some(journal) => journal.facts(users).await,
+        None => Ok(users.into_iter().map(|u| (u, Facts::default())).collect()),
+    }
+}
+
+fn tell(policies: &[Policy], user: &User, verdict: Verdict, report: &mut Report, watch: &Watch<'_>) {
+    let line = |policy: usize, state, codes: &[&'static str]| {
+        (watch.line)(Line { user: user.id, login: &user.login, policy: &policies[policy].name.0, state, codes });
+    };
+    match verdict {
+        Verdict::Due(step) => line(step.policy(), "due", &step_codes(&step)),
+        Verdict::Skipped { policy, skip } => {
+            tracing::debug!(user.id = %user.id, reason = skip.as_str(), "Left user {} alone: {}", user.id, skip.sentence());
+            line(policy, "skipped", &[skip.as_str()]);
+            let (name, code) = (policies[policy].name.clone(), skip.as_str());
+            report.problem(Problem { user: user.id, login: user.login.clone(), policy: name, code, sentence: skip.sentence().to_owned() });
+        }
+        Verdict::Settled { .. } | Verdict::Untouched(_) => {}
+    }
+}
+
+fn step_codes(step: &Step) -> Vec<&'static str> {
+    [step.pin, step.cost_center].into_iter().flatten().map(Reason::as_str).collect()
+}
+
+/// Takes the steps of refused policies out of the plan.
+async fn judge(
+    reader: &Reader,
+    journal: Option<&JournalReader>,
+    config: &Config,
+    ask: &Ask,
+    looked: &mut Looked,
+    report: &mut Report,
+) -> Result<(), PassError> {
+    let mut stored = looked.counts.map(|c| c.pins);
+    for (index, policy) in config.policies.iter().enumerate() {
+        let totals = &looked.plan.totals[index];
+        if totals.due == 0 {
+            continue;
+        }
+        let mut policy = policy.clone();
+        policy.limits.users_per_pass = ask.max_users.unwrap_or(policy.limits.users_per_pass);
+        policy.limits.replace_percent = ask.max_replace.unwrap_or(policy.limits.replace_percent);
+        let mut figures = Figures::default();
+        if totals.replaced > 0 {
+            let day = ask.utc.minus(std::time::Duration::from_secs(86_400));
+            figures.stored_pins = match stored {
+                Some(pins) => pins,
+                None => *stored.insert(reader.counts().await?.pins),
+            };
+            figures.replaced_last_day = match journal {
+                Some(journal) => journal.replaced_since(&policy.name, day).await?,
+                None => 0,
+            };
+        }
+        if let Some(refusal) = limits::judge(&policy, totals, figures, || looked.plan.id(index, &policy.name.0)) {
+            report.policies[index].refused = true;
+            report.refusals.push(refusal);
+        }
+    }
+    looked.plan.steps.retain(|step| !report.policies[step.policy()].refused);
+    Ok(())
+}
+
+fn new_report(config: &Config, database: &DatabaseConfig, ask: &Ask, dry_run: bool) -> Report {
+    let policies = config.policies.iter().map(|p| PolicyReport::new(p.name.clone())).collect();
+    Report::new(mint::pass_id(), database.name.clone(), ask.kind, dry_run, ask.utc, policies)
+}
+
+/// What the policies need of the schema.
+pub fn needs(config: &Config) -> Needs {
+    Needs {
+        cost_centers: config.policies.iter().any(|p| !rules::named(p).is_empty()),
+        source: config.policies.iter().any(|p| !p.selector.source.is_empty()),
+        moves: config.policies.iter().any(|p| p.placement.is_some()),
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,400 @@
+//! A site to try things on: a database, a mail server, a folder with a configuration, and the program itself.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::pg::TestDb;
+use crate::smtp::{SmtpServer, Stopped};
+
+const CREDKEEPER: &str = env!("CARGO_BIN_EXE_credkeeper");
+const PEOPLE: &str = include_str!("../data/sql/people.sql");
+/// Nothing that a test starts may run for longer.
+const AT_MOST: Duration = Duration::from_secs(180);
+
+pub struct Site {
+    database: TestDb,
+    mail: Mutex<Option<MailServer>>,
+    mail_port: u16,
+    http_port: u16,
+    folder: tempfile::TempDir,
+}
+
+enum MailServer {
+    Up(SmtpServer),
+    Down(Stopped),
+}
+
+impl Site {
+    /// `users` people of sixteen kinds; see `tests/data/sql/people.sql`.
+    pub async fn with_people(users: i64) -> Site {
+        let site = Site::empty().await;
+        site.sql(&PEOPLE.replace(":users", &users.to_string())).await;
+        site
+    }
+
+    /// Users who all have a valid PIN and are where they should be.
+    pub async fn with_settled(users: i64) -> Site {
+        let site = Site::empty().await;
+        site.sql(&format!(
+            "SET search_path = tenant_1;
+             INSERT INTO users (login, email, ou_id, ou_number) SELECT 'user' || g, 'user' || g || '@example.com', 0, 0 FROM generate_series(1, {users}) g;
+             INSERT INTO users_cards (user_id, card, replicated_card, replicated_card_flag, pin_expiration_date)
+               SELECT g, 'PIN' || md5(lpad(g::text, 8, '0')), 0, 0, localtimestamp + interval '90 days' FROM generate_series(1, {users}) g;
+             ANALYZE"
+        ))
+        .await;
+        site
+    }
+
+    async fn empty() -> Site {
+        let database = TestDb::new().await;
+        let mail = SmtpServer::start();
+        let site = Site {
+            mail_port: mail.port,
+            http_port: free_port(),
+            mail: Mutex::new(Some(MailServer::Up(mail))),
+            folder: tempfile::tempdir().unwrap(),
+            database,
+        };
+        std::fs::write(site.config(), site.yaml()).unwrap();
+        site
+    }
+
+    fn yaml(&self) -> String {
+        format!(
+            r"
+databases:
+  - name: main
+    url: {}
+    schema_map:
+      cost_centers: {{verified: true}}
+schedule:
+  poll: 5s
+limits:
+  users_per_pass: unlimited
+  replace_percent: unlimited
+  mails_per_minute: unlimited
+  min_interval: 0s
+  batch_size: 1000
+policies:
+  - name: visitors
+    match:
+      username: '[^@\s]+@[^@\s]+\.[^@\s]+'
+      cost_center: [Needs PIN]
+    pin:
+      length: 6
+      rewrite: never
+      valid_for: 30d
+    cost_center:
+      move_to: Has PIN
+    notify:
+      to: username
+      template: visitor
+  - name: staff
+    match:
+      email: '[^@]+@example\.com'
+    pin:
+      length: 6
+      rewrite: expired
+      valid_for: 365d
+    notify:
+      to: email
+      template: staff
+  - name: unreachable
+    match:
+      username: (nomail|badmail)\d+
+    pin:
+      length: 6
+      rewrite: never
+    notify:
+      to: email
+      template: staff
+mail:
+  transport: smtp
+  host: 127.0.0.1
+  port: {}
+  tls: none
+  from: Print Service <print@example.com>
+  connections: 4
+templates:
+  visitor:
+    subject: Your documents are waiting
+    parts:
+      - 'Release your documents at any printer with PIN {{{{ pin }}}}.'
+  staff:
+    subject: Your new PIN
+    parts:
+      - 'Hello {{{{ name }}}} {{{{ surname }}}},'
+      - 'your PIN {{{{ pin }}}} is valid until {{{{ expires }}}}.'
+journal:
+  path: journal.db
+  key: {{file: journal.key}}
+http: {{listen: '127.0.0.1:{}'}}
+log:
+  level: info
+",
+            format_args!("postgres://credkeeper@127.0.0.1:{}/{}", self.database.port, self.database.name),
+            self.mail_port,
+            self.http_port
+        )
+    }
+
+    /// The same site with another configuration.
+    pub fn with_config(self, change: impl FnOnce(String) -> String) -> Site {
+        let before = std::fs::read_to_string(self.config()).unwrap();
+        let after = change(before.clone());
+        assert_ne!(before, after, "the change changed nothing");
+        std::fs::write(self.config(), after).unwrap();
+        self
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder().join("config.yaml")
+    }
+
+    // --- the program ---
+
+    pub fn start(&self, arguments: &[&str]) -> Process {
+        let out = self.folder().join(format!("out-{}", rand::random::<u32>()));
+        let err = out.with_extension("err");
+        let child = Command::new(CREDKEEPER)
+            .arg("--config")
+            .arg(self.config())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(std::fs::File::create(&out).unwrap())
+            .stderr(std::fs::File::create(&err).unwrap())
+            .spawn()
+            .unwrap();
+        Process { child, out, err, http_port: self.http_port }
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        self.start(arguments).wait()
+    }
+
+    pub fn once(&self, arguments: &[&str]) -> Ended {
+        self.run(&[&["--once"], arguments].concat())
+    }
+
+    pub async fn http(&self, path: &str) -> String {
+        get(self.http_port, path).await.expect("the daemon's page").1
+    }
+
+    /// Makes everything in the journal older by so many seconds.
+    pub fn age_journal(&self, seconds: i64) {
+        let journal = rusqlite::Connection::open(self.folder().join("journal.db")).unwrap();
+        for column in ["committed_at"] {
+            journal.execute(&format!("UPDATE batches SET {column} = {column} - ?1"), [seconds]).unwrap();
+        }
+    }
+
+    // --- the database ---
+
+    pub async fn sql(&self, statements: &str) {
+        self.database.sql(&format!("SET search_path = tenant_1; {statements}")).await;
+    }
+
+    pub async fn number(&self, query: &str) -> i64 {
+        self.rows(&format!("SELECT ({query})::text, ''")).await[0].0.parse().unwrap()
+    }
+
+    /// Two columns as text.
+    pub async fn rows(&self, query: &str) -> Vec<(String, String)> {
+        self.sql("").await; // sets the search path of this session
+        let column = |row: &[Option<String>], n: usize| row[n].clone().unwrap_or_default();
+        self.database.rows(query).await.iter().map(|row| (column(row, 0), column(row, 1))).collect()
+    }
+
+    /// Changes whenever any row of the tables is written, even with the same values.
+    pub async fn fingerprint(&self) -> String {
+        let parts: Vec<String> = ["users", "users_cards", "users_aliases", "ou", "users_roles"]
+            .iter()
+            .map(|t| format!("SELECT '{t}', coalesce(md5(string_agg(xmin::text || '/' || t::text, ',' ORDER BY ctid)), '') FROM {t} t"))
+            .collect();
+        format!("{:?}", self.rows(&parts.join(" UNION ALL ")).await)
+    }
+
+    pub async fn add_visitor(&self, login: &str) {
+        self.sql(&format!("INSERT INTO users (login, ou_id, ou_number) VALUES ('{login}', 11, 100)")).await;
+    }
+
+    // --- the mail server ---
+
+    pub fn mails(&self) -> Vec<Mail> {
+        match self.mail.lock().unwrap().as_ref().unwrap() {
+            MailServer::Up(server) => server.mails().iter().map(|m| envelope(parse(&m.data), &m.to)).collect(),
+            MailServer::Down(_) => panic!("the mail server is down"),
+        }
+    }
+
+    pub async fn mail_to(&self, address: &str, within: Duration) -> Mail {
+        let until = Instant::now() + within;
+        loop {
+            if let Some(mail) = self.mails().into_iter().find(|m| m.to == address) {
+                return mail;
+            }
+            assert!(Instant::now() < until, "no mail to {address} within {within:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn stop_mail_server(&self) {
+        let mut mail = self.mail.lock().unwrap();
+        *mail = mail.take().map(|m| match m {
+            MailServer::Up(server) => MailServer::Down(server.stop()),
+            down => down,
+        });
+    }
+
+    pub fn start_mail_server(&self) {
+        let mut mail = self.mail.lock().unwrap();
+        *mail = mail.take().map(|m| match m {
+            MailServer::Down(stopped) => MailServer::Up(stopped.start(&[])),
+            up => up,
+        });
+    }
+}
+
+// --- processes ---
+
+/// The program at work; ended by force if a test leaves it behind.
+pub struct Process {
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
+    http_port: u16,
+}
+
+pub enum Step {
+    /// `/readyz` says yes.
+    Ready,
+}
+
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    pub fn all(&self) -> String {
+        format!("exit code {}\n{}\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+impl Process {
+    pub fn wait(mut self) -> Ended {
+        let until = Instant::now() + AT_MOST;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Ended { code: status.code().unwrap_or(-1), stdout: read(&self.out), stderr: read(&self.err) };
+            }
+            assert!(Instant::now() < until, "still running after {AT_MOST:?}:\n{}", read(&self.err));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// kill -9; `false`: it had ended before.
+    pub fn kill(mut self) -> bool {
+        let alive = self.child.try_wait().unwrap().is_none();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        alive
+    }
+
+    /// Asks it to stop as a service manager does.
+    pub fn stop(self) -> Ended {
+        let asked = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
+        assert!(asked.success());
+        self.wait()
+    }
+
+    pub async fn until(&self, step: Step) {
+        let Step::Ready = step;
+        let until = Instant::now() + Duration::from_secs(60);
+        while !get(self.http_port, "/readyz").await.is_some_and(|(status, _)| status == 200) {
+            assert!(Instant::now() < until, "not ready:\n{}", read(&self.err));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+// --- mails ---
+
+/// A mail as a mail program would read it.
+pub struct Mail {
+    pub raw: String,
+    pub headers: Vec<(String, String)>,
+    pub to: String,
+    pub text: String,
+}
+
+impl Mail {
+    /// The digits after the word PIN.
+    pub fn pin(&self) -> String {
+        let pin = regex::Regex::new(r"PIN (\d+)").unwrap();
+        pin.captures(&self.text).unwrap_or_else(|| panic!("no PIN in {:?}", self.text))[1].to_owned()
+    }
+}
+
+/// The envelope decides who gets the mail; the header must say the same.
+fn envelope(mail: Mail, recipients: &[String]) -> Mail {
+    assert_eq!(recipients, [mail.to.clone()], "envelope and header differ");
+    mail
+}
+
+/// Splits headers and body; unfolds, and undoes quoted-printable and Base64 as far as the tests need it.
+pub fn parse(raw: &str) -> Mail {
+    let raw = raw.replace("\r\n", "\n");
+    let (head, body) = raw.split_once("\n\n").expect("a mail has a blank line");
+    let unfolded = head.replace("\n ", " ").replace("\n\t", " ");
+    let headers: Vec<(String, String)> = unfolded
+        .lines()
+        .map(|line| line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned())).expect("a header has a colon"))
+        .collect();
+    let by_name: HashMap<String, &str> = headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.as_str())).collect();
+    let to = by_name.get("to").expect("a To header").trim_matches(['<', '>']).to_owned();
+    let text = match by_name.get("content-transfer-encoding").copied().unwrap_or_default() {
+        "quoted-printable" => body.replace("=\n", ""),
+        _ => body.to_owned(),
+    };
+    Mail { to, text, headers, raw }
+}

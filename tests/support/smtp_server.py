@@ -1,0 +1,136 @@
+#!/usr/bin/python3
+"""A real SMTP server for the tests: aiosmtpd, told by the address what to answer.
+
+    smtp_server.py DIRECTORY [--port PORT] [--no-pipelining] [--parse]
+
+Prints `listening PORT`, appends one JSON line a message to DIRECTORY/mails.jsonl *before* it answers, and exits when
+its standard input ends, so that it dies with the test that started it. What a line holds:
+
+    connection   number of the connection, from 1
+    from, to     envelope
+    data         the message, as Latin-1 text
+    headers, subject, text
+                 only with --parse: as Python's own mail parser understands the message: pairs, decoded
+
+The local part of an address says what happens to mail from it or for it (dots separate the parts):
+
+    reject550, reject550.5.1.1     this answer at MAIL FROM or RCPT TO; also defer451, defer451.4.7.1
+    late554, late554.5.6.0         this answer to the final dot; nothing is recorded
+    stall                          recorded, but the answer to the final dot takes a minute
+    drop                           the connection is closed instead of an answer to the final dot; not recorded
+    lost                           the same, but recorded
+    bye                            recorded and accepted, then the connection is closed
+    slow                           recorded and accepted after 50 ms
+"""
+
+import argparse
+import asyncio
+import email
+import email.policy
+import json
+import os
+import re
+import sys
+import threading
+
+try:
+    from aiosmtpd.smtp import SMTP
+except ImportError:
+    sys.exit("aiosmtpd is missing: install it with `apt-get install python3-aiosmtpd`")
+
+ANSWER = re.compile(r"(reject|defer|late)(\d{3})(?:\.(\d+\.\d+\.\d+))?")
+
+
+def scripted(address, kinds):
+    """The answer that the address asks for, if it asks for one of these kinds."""
+    found = ANSWER.fullmatch((address or "").partition("@")[0])
+    if found and found[1] in kinds:
+        return f"{found[2]} {found[3] + ' ' if found[3] else ''}<{address}> as asked"
+    return None
+
+
+class Handler:
+    def __init__(self, options):
+        self.options = options
+        self.connections = 0
+        self.file = open(os.path.join(options.directory, "mails.jsonl"), "a", encoding="ascii", buffering=1)
+
+    async def handle_EHLO(self, server, session, envelope, hostname, responses):
+        session.host_name = hostname
+        self.connections += 1
+        session.number = self.connections
+        if not self.options.no_pipelining:
+            responses.insert(1, "250-PIPELINING")
+        return responses
+
+    async def handle_MAIL(self, server, session, envelope, address, mail_options):
+        answer = scripted(address, ("reject", "defer"))
+        if answer is None:
+            envelope.mail_from = address
+        return answer or "250 2.1.0 ok"
+
+    async def handle_RCPT(self, server, session, envelope, address, rcpt_options):
+        answer = scripted(address, ("reject", "defer"))
+        if answer is None:
+            envelope.rcpt_tos.append(address)
+        return answer or "250 2.1.5 ok"
+
+    async def handle_DATA(self, server, session, envelope):
+        to = envelope.rcpt_tos[0]
+        what = to.partition("@")[0]
+        answer = scripted(to, ("late",))
+        if answer:
+            return answer
+        if what == "drop":
+            server.transport.close()
+            return "250 2.0.0 never seen"
+        self.record(session, envelope)
+        if what == "lost":
+            server.transport.close()
+        elif what == "bye":
+            server.loop.call_later(0.01, server.transport.close)
+        elif what in ("stall", "slow"):
+            await asyncio.sleep(60 if what == "stall" else 0.05)
+        return f"250 2.0.0 queued for <{to}> as {session.number}"
+
+    def record(self, session, envelope):
+        line = {
+            "connection": session.number,
+            "from": envelope.mail_from,
+            "to": envelope.rcpt_tos,
+            "data": envelope.original_content.decode("latin-1"),
+        }
+        if self.options.parse:
+            message = email.message_from_bytes(envelope.original_content, policy=email.policy.default)
+            line["headers"] = [[name, str(value)] for name, value in message.items()]
+            line["subject"] = str(message["subject"])
+            line["text"] = message.get_content()
+        self.file.write(json.dumps(line) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--no-pipelining", action="store_true")
+    parser.add_argument("--parse", action="store_true")
+    options = parser.parse_args()
+
+    def die_with_the_parent():
+        while sys.stdin.buffer.read(4096):
+            pass
+        os._exit(0)
+
+    async def serve():
+        loop = asyncio.get_running_loop()
+        handler = Handler(options)
+        server = await loop.create_server(lambda: SMTP(handler, hostname="smtp.example", loop=loop), "127.0.0.1", options.port)
+        print("listening", server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
+
+    threading.Thread(target=die_with_the_parent, daemon=True).start()
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    main()
