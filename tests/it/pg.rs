@@ -132,6 +132,7 @@ fn start() -> Cluster {
         if let Some((uid, gid)) = owner {
             shell.uid(uid).gid(gid);
         }
+        #[expect(clippy::zombie_processes, reason = "it outlives this process, and then ends by itself")]
         let mut child = shell.spawn().expect("a shell for the server");
         // Never closed by us: the end of this process closes it.
         std::mem::forget(child.stdin.take());
