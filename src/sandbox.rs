@@ -28,7 +28,7 @@ impl fmt::Display for Sandbox {
         let (dir, config) = (self.dir.display(), self.config.display());
         writeln!(f, "Made a sandbox for {} users in {dir}.", self.users)?;
         writeln!(f, "  credkeeper --config {config} plan      what a pass would do")?;
-        write!(f, "  credkeeper --config {config} --once    do it; the mails appear in {}", self.dir.join("outbox").display())
+        writeln!(f, "  credkeeper --config {config} --once    do it; the mails appear in {}", self.dir.join("outbox").display())
     }
 }
 
