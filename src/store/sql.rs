@@ -1,7 +1,7 @@
 //! What both dialects share: quoting, binding, the closed set of tests, what a PIN looks like in SQL, and how a row becomes a
 //! [`User`]. Every value is bound; identifiers come from the schema map and are quoted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::config::DatabaseConfig;
 use crate::config::schema_map::{Test, Value};
@@ -117,7 +117,7 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Exactly [`PinFormat::is_pin`], in SQL, never NULL. Trimming off all digits at the end leaves the prefix and nothing else
+/// Exactly [`PinFormat::is_pin`], in SQLite's SQL, never NULL. Trimming off all digits at the end leaves the prefix and nothing else
 /// only where everything between is a digit: cheaper than a regular expression, and free of collations. `value` must be text.
 pub(super) fn is_pin(format: PinFormat, value: &str) -> String {
     const HEX: &str = "0123456789abcdef";
@@ -198,8 +198,8 @@ pub(super) fn pick_places(wanted: &BTreeSet<CostCenterRef>, found: &[CostCenter]
 /// The changes that may be sent at all: a second change for the same user would fight the first, and of two users with the
 /// same new PIN only one can have it, which no look at the database shows before either stands there.
 pub(super) fn settle_within_batch(changes: &[UserChange]) -> Vec<Option<Outcome>> {
-    let mut users = BTreeSet::new();
-    let mut forms = BTreeSet::new();
+    let mut users = HashSet::with_capacity(changes.len());
+    let mut forms: HashSet<&StoredValue> = HashSet::with_capacity(4 * changes.len());
     changes
         .iter()
         .map(|change| {
@@ -207,10 +207,10 @@ pub(super) fn settle_within_batch(changes: &[UserChange]) -> Vec<Option<Outcome>
                 return Some(Outcome::ChangedMeanwhile);
             }
             let pin = change.pin.as_ref()?;
-            if pin.forms.iter().chain([&pin.new]).any(|form| forms.contains(form)) {
+            if pin.forms.iter().any(|form| forms.contains(form)) {
                 return Some(Outcome::PinTaken);
             }
-            forms.extend(pin.forms.iter().chain([&pin.new]));
+            forms.extend(&pin.forms);
             None
         })
         .collect()

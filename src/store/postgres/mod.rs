@@ -22,14 +22,16 @@ use crate::domain::{CostCenter, UserId, CostCenterId, CostCenterRef, WallClock};
 use crate::inventory::Counts;
 
 use super::error::{Cause, Kind, StoreError};
-use super::sql::{Arg, Binder, is_pin, quoted};
+use super::sql::{Arg, Binder, quoted};
 use super::{AfterImage, Wanted};
 
 mod expiry;
 mod inspect;
+mod pin;
 mod read;
 mod write;
 
+use pin::is_pin;
 pub(super) use write::{Transaction, Writer};
 
 /// What a client waits longer than the server's own `statement_timeout`, so that the server's answer comes first.

@@ -14,10 +14,10 @@ use tokio_postgres::{Client, Row, RowStream};
 use crate::domain::UserId;
 use crate::inventory::User;
 use crate::store::error::{Cause, Kind, StoreError};
-use crate::store::sql::{self, Arg, Binder, CHUNK, is_pin, quoted};
+use crate::store::sql::{self, Arg, Binder, CHUNK, quoted};
 use crate::store::{DueFilter, Filter, InCostCenter};
 
-use super::{GRACE, Layout, Postgres, cancel, expiry, within};
+use super::{GRACE, Layout, Postgres, cancel, expiry, is_pin, within};
 
 impl Postgres {
     pub(in crate::store) fn read(&self, filter: &Filter) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + '_ {
@@ -85,6 +85,8 @@ impl Postgres {
     }
 
     /// Ids that may be due. Nothing here groups cards or looks at all of a user's rows: that is done only for the ids found.
+    /// The ids are put together by UNION, of which the planner expects as many as there are rows; of a DISTINCT it would expect
+    /// 200 and look each one up by itself.
     fn due(&self, layout: &Layout, due: &DueFilter, binder: &mut Binder) -> String {
         let map = &self.db.map;
         let (id, owner) = (quoted(&map.users.id), quoted(&map.cards.user));
@@ -92,12 +94,13 @@ impl Postgres {
         let value = format!("c.{}::text", quoted(&map.cards.value));
         let pin = is_pin(self.db.pin_format, &value);
         let (users, cards, materialized) = (&layout.users, &layout.cards, layout.materialized);
+        let real = self.real(binder);
         let mut bare = String::new();
         let mut arms = Vec::new();
         if let Some(within) = &due.without_pin {
             bare = format!(
                 "bare(id, center) {materialized} (SELECT u.{id}::bigint, {center} FROM {users} u
-                   LEFT JOIN {cards} c ON c.{owner} = u.{id} AND {pin} WHERE c.{owner} IS NULL), "
+                   LEFT JOIN {cards} c ON c.{owner} = u.{id} AND {pin} WHERE c.{owner} IS NULL AND {real}), "
             );
             arms.push(format!("SELECT b.id FROM bare b WHERE {}", inside("b.center", within, binder)));
         }
@@ -110,14 +113,11 @@ impl Postgres {
         for (from, to) in &due.to_move {
             let from = inside(&center, from, binder);
             let (to_id, to_number) = (binder.int(to.id.0), binder.int(to.number));
-            arms.push(format!("SELECT u.{id}::bigint FROM {users} u WHERE {from} AND NOT ({center} = {to_id} AND {number} = {to_number})"));
+            arms.push(format!("SELECT u.{id}::bigint FROM {users} u WHERE {from} AND NOT ({center} = {to_id} AND {number} = {to_number}) AND {real}"));
         }
-        if arms.is_empty() {
-            arms.push("SELECT NULL::bigint WHERE false".to_owned());
-        }
-        let picked = format!("SELECT DISTINCT d.id FROM ({}) d(id)", arms.join(" UNION ALL "));
-        let statement = self.users_of(layout, &picked, binder);
-        let real = self.real(binder);
+        // Nothing, twice: so that there always is a UNION, which leaves out what stands there twice.
+        arms.resize(arms.len().max(2), "SELECT NULL::bigint WHERE false".to_owned());
+        let statement = self.users_of(layout, &arms.join(" UNION "), binder);
         // `users_of` begins with its WITH: the list of users without a PIN goes in front.
         let statement = statement.replacen("WITH ", &format!("WITH {bare}"), 1);
         format!("{statement} WHERE {real}")
