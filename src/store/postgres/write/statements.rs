@@ -24,10 +24,8 @@ impl Postgres {
         let ids = column(batch, |c| Some(c.user.0), Arg::Ints, binder);
         let values = column(batch, |c| c.pin.as_ref().map(|p| p.new.expose().to_owned()), Arg::Texts, binder);
         let ends = column(batch, |c| c.pin.as_ref()?.expires.map(sql::writable), Arg::Ints, binder);
-        let forms: Vec<(i64, &str)> = batch
-            .iter()
-            .flat_map(|c| c.pin.iter().flat_map(|p| &p.forms).map(|form| (c.user.0, form.expose())))
-            .collect();
+        let forms: Vec<(i64, &str)> =
+            batch.iter().flat_map(|c| c.pin.iter().flat_map(|p| &p.forms).map(|form| (c.user.0, form.expose()))).collect();
         let form_ids = binder.bind(Arg::Ints(forms.iter().map(|(id, _)| Some(*id)).collect()));
         let forms = binder.bind(Arg::Texts(forms.iter().map(|(_, form)| Some((*form).to_owned())).collect()));
         let value = format!("c.{}::text", quoted(&map.value));
