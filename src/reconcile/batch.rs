@@ -14,7 +14,7 @@ use crate::domain::{PassId, PinFormat, Timestamp, UserId};
 use crate::inventory::User;
 use crate::journal::{Announcement, IssuedPin, Journal, Lane, NewIssuance};
 use crate::logging::chain;
-use crate::mint::{self, Mint};
+use crate::mint::{self, Mint, MintError};
 use crate::plan::{Planner, Step, Verdict, rules};
 use crate::report::{ChangeKind, ChangeOutcome, Line, PassKind, Problem, Report};
 use crate::store::{Committed, Leadership, Move, Outcome, PinChange, Store, StoreError, UserChange};
@@ -43,6 +43,9 @@ enum Tried {
     /// The database refused the rows as a whole: to be halved.
     Refused(StoreError),
 }
+
+/// A user for whom no free PIN was found, and the login.
+type Crowded = (Step, String);
 
 /// A user with all that will be written, journaled and told of him.
 struct Staged {
@@ -104,8 +107,8 @@ impl Batches<'_> {
         let mut mint = Mint::new();
         // Counted only once the batch has ended well: a batch that is torn is staged and counted again.
         let mut fallen: Vec<Step> = Vec::new();
-        let mut crowded: Vec<Staged> = Vec::new();
-        let mut staged = self.plan_again(steps, users, &mut mint, &mut fallen).await?;
+        let mut crowded: Vec<Crowded> = Vec::new();
+        let mut staged = self.plan_again(steps, users, &mut mint, &mut fallen, &mut crowded).await?;
         let mut applied: Vec<Staged> = Vec::new();
         let mut torn = HashSet::new();
         for round in 1.. {
@@ -115,7 +118,7 @@ impl Batches<'_> {
                 Err(error) if error.is_about_rows() => return Ok(Tried::Refused(error)),
                 Err(error) => return Err(error.into()),
             };
-            let mut taken = Vec::new();
+            let mut taken: Vec<Staged> = Vec::new();
             for (user, outcome) in staged.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Applied => applied.push(user),
@@ -132,13 +135,17 @@ impl Batches<'_> {
             }
             report.collisions += taken.len() as u64;
             if round == ROUNDS {
-                crowded = taken;
+                crowded.extend(taken.into_iter().map(|s| (s.step, s.user.login)));
                 break;
             }
-            for user in &mut taken {
-                self.redraw(user, &mut mint)?;
+            staged = Vec::with_capacity(taken.len());
+            for mut user in taken {
+                match self.redraw(&mut user, &mut mint) {
+                    Ok(()) => staged.push(user),
+                    Err(MintError::Crowded { .. }) => crowded.push((user.step, user.user.login)),
+                    Err(error) => return Err(error.into()),
+                }
             }
-            staged = taken;
         }
         if !applied.is_empty() {
             let issuances = applied.iter().map(|s| s.issuance.clone()).collect();
@@ -155,7 +162,7 @@ impl Batches<'_> {
         }
         applied.iter().for_each(|s| self.done(s, report));
         fallen.iter().for_each(|s| self.lost(s, report));
-        crowded.iter().for_each(|s| self.crowded(s, report));
+        crowded.iter().for_each(|(step, login)| self.crowded(step, login, report));
         Ok(Tried::Done)
     }
 
@@ -167,6 +174,7 @@ impl Batches<'_> {
         users: Vec<User>,
         mint: &mut Mint,
         fallen: &mut Vec<Step>,
+        crowded: &mut Vec<Crowded>,
     ) -> Result<Vec<Staged>, PassError> {
         let planner = Planner::new(&self.config.policies, &self.looked.places, self.looked.now);
         let mut standing: HashMap<UserId, _> =
@@ -174,14 +182,21 @@ impl Batches<'_> {
         let mut staged = Vec::with_capacity(steps.len());
         for judged in steps {
             match standing.remove(&judged.user).map(|(user, facts)| (planner.verdict(&user, &facts), user)) {
-                Some((Verdict::Due(step), user)) if judged.covers(&step) => staged.push(self.prepare(&planner, step, user, mint)?),
+                Some((Verdict::Due(step), user)) if judged.covers(&step) => {
+                    let login = user.login.clone();
+                    match self.prepare(&planner, step, user, mint) {
+                        Ok(ready) => staged.push(ready),
+                        Err(MintError::Crowded { .. }) => crowded.push((step, login)),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
                 _ => fallen.push(*judged),
             }
         }
         Ok(staged)
     }
 
-    fn prepare(&self, planner: &Planner<'_>, step: Step, user: User, mint: &mut Mint) -> Result<Staged, PassError> {
+    fn prepare(&self, planner: &Planner<'_>, step: Step, user: User, mint: &mut Mint) -> Result<Staged, MintError> {
         let policy = &self.config.policies[step.policy()];
         let target = step.cost_center.and_then(|_| planner.target(step.policy()));
         let mut change =
@@ -222,7 +237,7 @@ impl Batches<'_> {
         Ok(Staged { step, user, change, issuance })
     }
 
-    fn redraw(&self, staged: &mut Staged, mint: &mut Mint) -> Result<(), PassError> {
+    fn redraw(&self, staged: &mut Staged, mint: &mut Mint) -> Result<(), MintError> {
         let rule = self.config.policies[staged.step.policy()].pin.as_ref();
         if let (Some(rule), Some(change), Some(issued)) = (rule, &mut staged.change.pin, &mut staged.issuance.pin) {
             issued.pin = mint.pin(rule)?;
@@ -262,10 +277,11 @@ impl Batches<'_> {
         self.count_failed(step, "", "database_refused", format!("the database refused the change: {}", chain(error)), report);
     }
 
-    fn crowded(&self, staged: &Staged, report: &mut Report) {
-        let sentence = format!("each of {ROUNDS} drawn PINs was taken already; a longer pin.length gives more room");
-        warn!(user.id = %staged.user.id, outcome = "failed", error.kind = "pin_taken", "No PIN for user {}: {sentence}", staged.user.id);
-        self.count_failed(&staged.step, &staged.user.login, "pin_taken", sentence, report);
+    /// This user's failure alone (I7): whoever found a PIN is served.
+    fn crowded(&self, step: &Step, login: &str, report: &mut Report) {
+        let sentence = "no PIN of this length was found that is free; a longer pin.length gives more room".to_owned();
+        warn!(user.id = %step.user, outcome = "failed", error.kind = "pin_taken", "No PIN for user {}: {sentence}", step.user);
+        self.count_failed(step, login, "pin_taken", sentence, report);
     }
 
     fn count_failed(&self, step: &Step, login: &str, code: &'static str, sentence: String, report: &mut Report) {

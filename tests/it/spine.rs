@@ -117,6 +117,18 @@ async fn a_limit_refuses_one_policy_and_says_how_to_allow_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_space_that_is_too_small_fails_only_those_who_find_no_pin() {
+    // Visitors get PINs of two digits: some eighty that are not trivial for a hundred and fifty people.
+    let site = Site::with_people(2_400).await.with_config(|yaml| yaml.replacen("length: 6", "length: 2", 1));
+    let pass = site.once(&[]);
+    assert_eq!(pass.code, 4, "{}", pass.all());
+    assert!(pass.all().contains("a longer pin.length gives more room"), "{}", pass.all());
+    let served = site.number("SELECT count(*) FROM users WHERE ou_id = 12 AND id % 16 = 12").await;
+    assert!((30..=90).contains(&served), "{served}");
+    assert_eq!(site.mails().len() as i64, 900 + served, "staff are served all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_user_can_be_served_and_waited_for() {
     let site = Site::with_people(160).await;
     let nobody = site.once(&["--user", "late@visitors.example"]);
