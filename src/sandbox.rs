@@ -182,9 +182,9 @@ fn person(i: u32) -> Person {
         surname,
         flag: USER,
         center: [DEFAULT, 3, 4, 5, 6][nth % 5],
-        directory: i % 2 == 0,
-        pins: vec![if i % 3 == 0 { NEVER } else { VALID }],
-        card: (i % 4 == 0).then(|| format!("04{:08X}", u64::from(i) * 2_654_435_761 % 0x1_0000_0000)),
+        directory: i.is_multiple_of(2),
+        pins: vec![if i.is_multiple_of(3) { NEVER } else { VALID }],
+        card: i.is_multiple_of(4).then(|| format!("04{:08X}", u64::from(i) * 2_654_435_761 % 0x1_0000_0000)),
     };
     let bare = |person: Person| Person { pins: Vec::new(), card: None, ..person };
     match i % 200 {

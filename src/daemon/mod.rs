@@ -229,10 +229,28 @@ impl Daemon {
         passed.report.recovered = recovered;
         self.metrics.pass(&passed.report, clock::now());
         self.told(&passed.report);
+        self.keep_journal(journal, ask.kind).await;
         match passed.error {
             Some(PassError::Store(e)) if !e.is_about_rows() => Err(DaemonError::Store(e)),
             Some(PassError::CommitUnknown(e)) => Err(DaemonError::Store(e)),
             _ => Ok((passed.report, passed.newest)),
+        }
+    }
+
+    /// Shows how the journal stands; after a full comparison also lets go of what it need not keep.
+    async fn keep_journal(&self, journal: &Journal, kind: PassKind) {
+        let upkeep = async {
+            if kind == PassKind::Resync {
+                journal.forget_old(self.config.journal.keep, clock::now()).await?;
+                journal.checkpoint().await?;
+            }
+            let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));
+            self.metrics.journal(&self.database.name, &counts, journal.reader().oldest_open().await?);
+            Ok::<(), JournalError>(())
+        };
+        if let Err(e) = upkeep.await {
+            self.metrics.journal_write_error();
+            warn!(error.kind = e.kind(), "The upkeep of the journal failed: {}", chain(&e));
         }
     }
 

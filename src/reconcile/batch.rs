@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use tracing::{debug, info, warn};
 
-use super::{Looked, PassError, Watch, step_codes, with_facts};
+use super::{Looked, PassError, Watch, kinds, step_codes, with_facts};
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{PassId, PinFormat, Timestamp, UserId};
 use crate::inventory::User;
@@ -278,10 +278,4 @@ impl Batches<'_> {
         let policy = &self.config.policies[step.policy()].name.0;
         (self.watch.line)(Line { user: step.user, login, policy, state, codes: &step_codes(step) });
     }
-}
-
-fn kinds(step: &Step) -> impl Iterator<Item = ChangeKind> + use<> {
-    let pin = step.pin.map(|_| ChangeKind::PinIssued);
-    let place = step.cost_center.map(|_| ChangeKind::CostCenterMoved);
-    pin.into_iter().chain(place)
 }

@@ -5,6 +5,7 @@ mod bench;
 mod contract;
 mod crash;
 mod daemon;
+mod golden;
 mod inspection;
 mod leaks;
 mod mail;

@@ -68,6 +68,9 @@ struct Column {
     length: Option<i64>,
 }
 
+/// A table, one of its columns (none: the whole table), and the privilege that is wanted on it.
+type Right<'a> = (&'a Table, Option<&'a String>, &'a str);
+
 /// A mapped table.
 struct Table {
     check: &'static str,
@@ -227,7 +230,8 @@ impl Postgres {
         }
         let centers = &map.cost_centers;
         if needs.cost_centers || needs.moves {
-            of_users.extend([(&centers.member_id, Class::Whole), (&centers.member_number, Class::Whole)]);
+            of_users.push((&centers.member_id, Class::Whole));
+            of_users.extend(centers.member_number.iter().map(|column| (column, Class::Whole)));
         }
         let expires = &map.cards.expires;
         let of_cards =
@@ -293,8 +297,7 @@ impl Postgres {
     async fn privileges(&self, client: &Client, needs: &Needs, tables: &[Table], card_columns: &[Column]) -> Result<Check, StoreError> {
         let map = &self.db.map;
         let (users, cards) = (&tables[0], &tables[1]);
-        // (table, column; none for the whole table, privilege)
-        let mut wanted: Vec<(&Table, Option<&String>, &str)> = Vec::new();
+        let mut wanted: Vec<Right> = Vec::new();
         for table in tables {
             wanted.extend(table.wanted.iter().map(|(column, _)| (table, Some(column), "SELECT")));
         }
@@ -305,10 +308,11 @@ impl Postgres {
         wanted.extend([&map.cards.value, expires].map(|column| (cards, Some(column), "UPDATE")));
         wanted.push((cards, None, "DELETE"));
         if needs.moves {
-            wanted.extend([&map.cost_centers.member_id, &map.cost_centers.member_number].map(|c| (users, Some(c), "UPDATE")));
+            let halves = [Some(&map.cost_centers.member_id), map.cost_centers.member_number.as_ref()];
+            wanted.extend(halves.into_iter().flatten().map(|column| (users, Some(column), "UPDATE")));
         }
         let mut binder = Binder::postgres();
-        let texts = |of: &dyn Fn(&(&Table, Option<&String>, &str)) -> Option<String>| Arg::Texts(wanted.iter().map(of).collect());
+        let texts = |of: &dyn Fn(&Right) -> Option<String>| Arg::Texts(wanted.iter().map(of).collect());
         let names = binder.bind(texts(&|(table, ..)| Some(table.qualified.clone())));
         let columns = binder.bind(texts(&|(_, column, _)| column.cloned()));
         let rights = binder.bind(texts(&|(.., right)| Some((*right).to_owned())));

@@ -134,10 +134,12 @@ impl Postgres {
         let users = qualified(&map.users.table);
         let mut binder = Binder::postgres();
         let table = binder.text(&users);
+        let cost_centers = qualified(&map.cost_centers.table);
+        let places = binder.text(&cost_centers);
         let sql = format!(
             "SELECT n.nspname::text, current_setting('server_version_num')::bigint,
                     (SELECT array_agg(a.attname::text) FROM pg_attribute a
-                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), to_regclass({places}) IS NOT NULL
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({table})"
         );
         let rows = self.rows(client, "look for the users table", &sql, &binder.args).await?;
@@ -158,9 +160,9 @@ impl Postgres {
         Ok(Layout {
             card_types: types.iter().map(|r| (r.get(0), r.get(1))).collect(),
             cards,
-            cost_centers: qualified(&map.cost_centers.table),
+            cost_centers,
             schema: row.get(0),
-            member: has(&map.cost_centers.member_id) && has(&map.cost_centers.member_number),
+            member: has(&map.cost_centers.member_id) && map.cost_centers.member_number.as_ref().map_or(row.get(3), has),
             source: map.users.source.as_ref().is_some_and(has),
             materialized: if row.get::<_, i64>(1) >= 120_000 { "AS MATERIALIZED" } else { "AS" },
             users,

@@ -169,7 +169,17 @@ impl Postgres {
         }
         let map = &self.db.map.cost_centers;
         let half = |name: &str| format!("coalesce(u.{}::bigint, 0)", quoted(name));
-        (half(&map.member_id), half(&map.member_number))
+        let number = match &map.member_number {
+            Some(column) => half(column),
+            None => format!(
+                "coalesce((SELECT o.{number}::bigint FROM {places} o WHERE o.{key} = u.{member}), 0)",
+                number = quoted(&map.number),
+                places = layout.cost_centers,
+                key = quoted(&map.id),
+                member = quoted(&map.member_id)
+            ),
+        };
+        (half(&map.member_id), number)
     }
 
     /// The same users again, inside a writing transaction.

@@ -139,14 +139,14 @@ impl Postgres {
         format!(
             "WITH batch(id, from_id, from_number, to_id, to_number) {m}
                     (SELECT b.* FROM unnest({ids}, {from_id}, {from_number}, {to_id}, {to_number}) b),
-                  moved AS (UPDATE {users} u SET {member_id} = b.to_id, {member_number} = b.to_number FROM batch b
+                  moved AS (UPDATE {users} u SET {member_id} = b.to_id{set_number} FROM batch b
                              WHERE u.{id} = b.id AND {center} = b.from_id AND {number} = b.from_number RETURNING b.id)
              SELECT m.id, {APPLIED}::bigint FROM moved m",
             m = layout.materialized,
             users = layout.users,
             id = quoted(&self.db.map.users.id),
             member_id = quoted(&map.member_id),
-            member_number = quoted(&map.member_number),
+            set_number = map.member_number.as_ref().map_or(String::new(), |column| format!(", {} = b.to_number", quoted(column))),
         )
     }
 
