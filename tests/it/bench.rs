@@ -122,6 +122,7 @@ impl Bench {
             database: db.name.clone(),
             user: "credkeeper".into(),
             password: None,
+            tls: None,
         };
         Bench { config: config(target, Some("tenant_1")), server: Server::Postgres(db) }
     }

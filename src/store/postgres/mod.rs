@@ -9,15 +9,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool::Runtime;
+use deadpool::managed::{self, PoolError, TimeoutType};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
-use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, Row};
 
+use crate::config::DatabaseConfig;
 use crate::config::schema_map::Zone;
-use crate::config::{DatabaseConfig, DatabaseTarget};
 use crate::domain::{CostCenter, CostCenterId, CostCenterRef, UserId, WallClock};
 use crate::inventory::Counts;
 
@@ -25,6 +25,7 @@ use super::error::{Cause, Kind, StoreError};
 use super::sql::{Arg, Binder, is_pin, quoted};
 use super::{AfterImage, Wanted};
 
+mod connect;
 mod expiry;
 mod inspect;
 mod read;
@@ -32,12 +33,20 @@ mod write;
 
 pub(super) use write::{Transaction, Writer};
 
+use connect::{Connector, Reading};
+
+/// A reading session out of the pool.
+type Object = managed::Object<Reading>;
+
 /// What a client waits longer than the server's own `statement_timeout`, so that the server's answer comes first.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct Postgres {
     db: DatabaseConfig,
-    pool: Pool,
+    connector: Arc<Connector>,
+    pool: managed::Pool<Reading>,
+    /// Filled once it is known that no pooler hands our sessions around.
+    alone: OnceCell<()>,
     layout: OnceCell<Layout>,
 }
 
@@ -80,44 +89,33 @@ fn lock_key(product: &str, schema: &str) -> i64 {
 
 impl Postgres {
     pub(super) fn new(db: &DatabaseConfig) -> Result<Postgres, StoreError> {
-        let manager = Manager::from_config(session(db), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Clean });
-        let limit = Some(connect_limit(db));
-        // Set in the session and not among the start-up options: with several hosts the read-write one is asked for, and
-        // that test would see the option. Clean resets it, so it is set again each time.
-        let read_only = || {
-            Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
-                Box::pin(async move { client.batch_execute("SET default_transaction_read_only = on").await.map_err(HookError::Backend) })
-            })
-        };
-        let pool = Pool::builder(manager)
+        let connector = Arc::new(Connector::new(db));
+        let limit = Some(connector.limit());
+        let pool = managed::Pool::builder(Reading(connector.clone()))
             .max_size(db.pool_size.max(1))
             .wait_timeout(Some(db.statement_timeout + GRACE))
             .create_timeout(limit)
             .recycle_timeout(limit)
             .runtime(Runtime::Tokio1)
-            .post_create(read_only())
-            .post_recycle(read_only())
             .build()
             .map_err(|e| StoreError::query("building the connection pool", Cause::new(Kind::Query, e.to_string())))?;
-        Ok(Postgres { db: db.clone(), pool, layout: OnceCell::new() })
+        Ok(Postgres { db: db.clone(), connector, pool, alone: OnceCell::new(), layout: OnceCell::new() })
     }
 
-    /// Host and port, for messages.
-    fn server(&self) -> String {
-        server(&self.db)
+    async fn alone(&self) -> Result<(), StoreError> {
+        self.alone.get_or_try_init(|| self.connector.look_for_pooler()).await.copied()
     }
 
     async fn reading(&self) -> Result<Object, StoreError> {
-        let refused = |source| StoreError::Connect { server: self.server(), source };
+        self.alone().await?;
+        let refused = |message| StoreError::Connect { server: self.connector.server(), source: Cause::new(Kind::Connect, message) };
         self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(e) | PoolError::PostCreateHook(HookError::Backend(e)) => refused(e.into()),
-            PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => {
+            PoolError::Backend(error) => error,
+            PoolError::Timeout(TimeoutType::Wait) => {
                 StoreError::Deadline { step: "waiting for a free connection", after: self.db.statement_timeout + GRACE }
             }
-            PoolError::Timeout(_) => {
-                refused(Cause::new(Kind::Connect, format!("no answer within {} s", connect_limit(&self.db).as_secs())))
-            }
-            other => refused(Cause::new(Kind::Connect, other.to_string())),
+            PoolError::Timeout(_) => refused(format!("no answer within {} s", self.connector.limit().as_secs())),
+            other => refused(other.to_string()),
         })
     }
 
@@ -264,20 +262,10 @@ impl Postgres {
         format!("({real})")
     }
 
-    /// A session outside the pool, with the same settings but able to write.
+    /// A session outside the pool, able to write.
     pub(super) async fn connect_alone(&self) -> Result<Client, StoreError> {
-        let limit = connect_limit(&self.db);
-        let refused = |source| StoreError::Connect { server: self.server(), source };
-        let (client, connection) = tokio::time::timeout(limit, session(&self.db).connect(NoTls))
-            .await
-            .map_err(|_| refused(Cause::new(Kind::Connect, format!("no answer within {} s", limit.as_secs()))))?
-            .map_err(|e| refused(e.into()))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %Cause::from(error), "A database session ended");
-            }
-        });
-        Ok(client)
+        self.alone().await?;
+        self.connector.writing().await
     }
 
     /// A session of its own that holds the leadership lock; `None` where another session holds it.
@@ -322,49 +310,6 @@ fn only<'r>(rows: &'r [Row], step: &'static str) -> Result<&'r Row, StoreError> 
     rows.first().ok_or_else(|| StoreError::query(step, Cause::new(Kind::Query, "the answer was empty")))
 }
 
-fn server(db: &DatabaseConfig) -> String {
-    match &db.target {
-        DatabaseTarget::Postgres { hosts, .. } => hosts.iter().map(|(h, p)| format!("{h}:{p}")).collect::<Vec<_>>().join(", "),
-        DatabaseTarget::Sqlite { path } => path.display().to_string(),
-    }
-}
-
-/// `connect_timeout` bounds one TCP connect; the whole, over all hosts and with the login, is bounded by this.
-fn connect_limit(db: &DatabaseConfig) -> Duration {
-    let hosts = match &db.target {
-        DatabaseTarget::Postgres { hosts, .. } => hosts.len().max(1),
-        DatabaseTarget::Sqlite { .. } => 1,
-    };
-    db.connect_timeout * u32::try_from(hosts).unwrap_or(1) + GRACE
-}
-
-/// The settings of every session. The time zone is left alone: `local` means the server's own.
-fn session(db: &DatabaseConfig) -> tokio_postgres::Config {
-    let mut config = tokio_postgres::Config::new();
-    if let DatabaseTarget::Postgres { hosts, database, user, password } = &db.target {
-        for (host, port) in hosts {
-            config.host(host).port(*port);
-        }
-        config.dbname(database).user(user);
-        if let Some(password) = password {
-            config.password(password.expose());
-        }
-        if hosts.len() > 1 {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-    }
-    let idle = Duration::from_secs(30);
-    config
-        .application_name("credkeeper")
-        .connect_timeout(db.connect_timeout)
-        .keepalives(true)
-        .keepalives_idle(idle)
-        .keepalives_interval(Duration::from_secs(10))
-        .tcp_user_timeout(Duration::from_secs(60))
-        .options(format!("-c statement_timeout={} -c idle_in_transaction_session_timeout=30000", db.statement_timeout.as_millis()));
-    config
-}
-
 /// Waits for an answer no longer than `limit`, and notes how long it took.
 async fn within<T>(
     step: &'static str,
@@ -378,16 +323,6 @@ async fn within<T>(
     match answer {
         Ok(answer) => answer.map_err(|e| StoreError::query(step, e)),
         Err(_) => Err(StoreError::Deadline { step, after: limit }),
-    }
-}
-
-/// Asks the server to stop what this session does, without waiting for it.
-fn cancel(client: &Client) {
-    let token = client.cancel_token();
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(async move {
-            let _ = tokio::time::timeout(GRACE, token.cancel_query(NoTls)).await;
-        });
     }
 }
 

@@ -5,9 +5,9 @@
 //! joins, and a boolean is wrapped so that it is expected to hold for half of the rows.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
-use deadpool_postgres::Object;
 use futures_util::{Stream, StreamExt, stream};
 use tokio_postgres::{Client, Row, RowStream};
 
@@ -17,7 +17,8 @@ use crate::store::error::{Cause, Kind, StoreError};
 use crate::store::sql::{self, Arg, Binder, CHUNK, is_pin, quoted};
 use crate::store::{DueFilter, Filter, InCostCenter};
 
-use super::{GRACE, Layout, Postgres, cancel, expiry, within};
+use super::connect::Connector;
+use super::{GRACE, Layout, Object, Postgres, expiry, within};
 
 impl Postgres {
     pub(in crate::store) fn read(&self, filter: &Filter) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + '_ {
@@ -56,7 +57,7 @@ impl Postgres {
         let statement = self.statement(layout, &filter, &mut binder);
         let args = binder.args.iter().map(Arg::typed);
         let rows = within("start reading users", self.db.statement_timeout + GRACE, client.query_typed_raw(&statement, args)).await?;
-        let session = Session { client: Some(client), done: false };
+        let session = Session { client: Some(client), connector: self.connector.clone(), done: false };
         Ok(Box::new(Running { filter, rows: Box::pin(rows), session, start: Instant::now() }))
     }
 
@@ -211,6 +212,7 @@ struct Running {
 /// A reading session that goes back to the pool only when its statement has ended.
 struct Session {
     client: Option<Object>,
+    connector: Arc<Connector>,
     done: bool,
 }
 
@@ -219,7 +221,7 @@ impl Drop for Session {
         if let Some(client) = self.client.take()
             && !self.done
         {
-            cancel(&client);
+            self.connector.cancel(&client);
             drop(Object::take(client));
         }
     }
