@@ -165,7 +165,7 @@ impl std::error::Error for Cause {}
 const KEYS: tls::Keys = tls::Keys {
     ca_file: "`tls.ca_file`",
     client: "`tls.client_cert` and `tls.client_key`",
-    other_name: "set `tls.server_name` to one of them, or `tls.mode: verify-ca`, which does not look at the name",
+    other_name: "verify another name (`tls.server_name`) or none (`tls.mode: verify-ca`)",
 };
 
 const NO_TLS: &str = "switch TLS on at the server (ssl = on in postgresql.conf, with ssl_cert_file and ssl_key_file); or, if the network \

@@ -99,7 +99,7 @@ pub fn safeq6() -> SchemaMap {
     }
 }
 
-fn config(target: DatabaseTarget, schema: Option<&str>) -> DatabaseConfig {
+pub fn config(target: DatabaseTarget, schema: Option<&str>) -> DatabaseConfig {
     DatabaseConfig {
         name: "main".into(),
         target,

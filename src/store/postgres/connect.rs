@@ -88,7 +88,7 @@ impl Connector {
         let (first, second) = (self.bare().await?, self.bare().await?);
         let before = self.process(&first).await?;
         match within(STEP, self.limit_of_one(), second.batch_execute("BEGIN READ ONLY")).await {
-            Err(error) if error.to_string().contains("pooling mode") => return Err(StoreError::Pooler),
+            Err(StoreError::Query { source, .. }) if source.message().contains("pooling mode") => return Err(StoreError::Pooler),
             begun => begun?,
         }
         let held = self.process(&second).await?;
