@@ -2,8 +2,8 @@
 //! commented config.yaml, mail into a folder. The same number of users gives the same sandbox, so that a demonstration can be
 //! repeated.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use rusqlite::{Connection, params};
 
@@ -20,6 +20,16 @@ pub struct Sandbox {
     pub database: PathBuf,
     /// People, without the template user, roles and deleted rows.
     pub users: u32,
+}
+
+impl fmt::Display for Sandbox {
+    /// What was made and what to type next.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (dir, config) = (self.dir.display(), self.config.display());
+        writeln!(f, "Made a sandbox for {} users in {dir}.", self.users)?;
+        writeln!(f, "  credkeeper --config {config} plan      what a pass would do")?;
+        writeln!(f, "  credkeeper --config {config} --once    do it; the mails appear in {}", self.dir.join("outbox").display())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -19,7 +19,7 @@ use crate::config::{DatabaseConfig, DatabaseTarget};
 use crate::store::error::{Cause, Kind, StoreError};
 use crate::tls::{self, TlsSettings};
 
-use super::{GRACE, within};
+use super::session::{GRACE, SETTINGS, within};
 
 pub(super) struct Connector {
     hosts: Vec<(String, u16)>,
@@ -54,7 +54,7 @@ impl Connector {
 
     /// Hosts and ports, for messages.
     pub(super) fn server(&self) -> String {
-        self.hosts.iter().map(|host| shown(host)).collect::<Vec<_>>().join(", ")
+        self.hosts.iter().map(shown).collect::<Vec<_>>().join(", ")
     }
 
     pub(super) fn tls(&self) -> Option<&TlsSettings> {
@@ -75,7 +75,8 @@ impl Connector {
 
     /// The server gives up what we gave up on, and a client that is cut off cannot hold a transaction open.
     fn limits(&self) -> String {
-        format!("SET statement_timeout = {}; SET idle_in_transaction_session_timeout = 30000;", self.statement_timeout.as_millis())
+        let statement = self.statement_timeout.as_millis();
+        format!("SET statement_timeout = {statement}; SET idle_in_transaction_session_timeout = 30000; {SETTINGS};")
     }
 
     /// Whether each session has a server process of its own. A pooler in transaction mode hands one process to many sessions,
@@ -92,10 +93,9 @@ impl Connector {
             begun => begun?,
         }
         let held = self.process(&second).await?;
-        if held == before || self.process(&first).await? != before {
-            return Err(StoreError::Pooler);
-        }
-        within(STEP, self.limit_of_one(), second.batch_execute("COMMIT")).await
+        let shared = held == before || self.process(&first).await? != before;
+        within(STEP, self.limit_of_one(), second.batch_execute("COMMIT")).await?;
+        if shared { Err(StoreError::Pooler) } else { Ok(()) }
     }
 
     async fn process(&self, client: &Client) -> Result<i32, StoreError> {

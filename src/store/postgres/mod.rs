@@ -5,9 +5,7 @@
 //! users is never reused for a thousand, and a connection pooler in between sees no prepared statements.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
 use deadpool::managed::{self, PoolError, TimeoutType};
@@ -29,17 +27,16 @@ mod connect;
 mod expiry;
 mod inspect;
 mod read;
+mod session;
 mod write;
 
 pub(super) use write::{Transaction, Writer};
 
 use connect::{Connector, Reading};
+use session::{GRACE, within};
 
 /// A reading session out of the pool.
 type Object = managed::Object<Reading>;
-
-/// What a client waits longer than the server's own `statement_timeout`, so that the server's answer comes first.
-const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct Postgres {
     db: DatabaseConfig,
@@ -193,7 +190,7 @@ impl Postgres {
         let sql = format!(
             "SELECT (SELECT count(*) FROM {cards} c WHERE {pin}), count(*) FILTER (WHERE {real}), coalesce(max(u.{id}), 0)::bigint FROM {users} u",
             cards = layout.cards,
-            pin = is_pin(self.db.pin_format, &value),
+            pin = is_pin(self.db.pin_format, &value, true),
             id = quoted(&map.users.id),
             users = layout.users,
         );
@@ -272,9 +269,6 @@ impl Postgres {
     pub(super) async fn lead(&self) -> Result<Option<(Client, i64)>, StoreError> {
         let client = self.connect_alone().await?;
         let key = self.layout(&client).await?.leader_lock();
-        // This session idles by design; from version 14 on a server may be set to end such sessions.
-        let stay = "SELECT set_config('idle_session_timeout', '0', false) WHERE current_setting('server_version_num')::int >= 140000";
-        self.rows(&client, "prepare the leadership session", stay, &[]).await?;
         let mut binder = Binder::postgres();
         let sql = format!("SELECT pg_try_advisory_lock({})", binder.int(key));
         let rows = self.rows(&client, "take the leadership", &sql, &binder.args).await?;
@@ -308,22 +302,6 @@ impl Arg {
 
 fn only<'r>(rows: &'r [Row], step: &'static str) -> Result<&'r Row, StoreError> {
     rows.first().ok_or_else(|| StoreError::query(step, Cause::new(Kind::Query, "the answer was empty")))
-}
-
-/// Waits for an answer no longer than `limit`, and notes how long it took.
-async fn within<T>(
-    step: &'static str,
-    limit: Duration,
-    call: impl Future<Output = Result<T, tokio_postgres::Error>>,
-) -> Result<T, StoreError> {
-    let start = Instant::now();
-    let answer = tokio::time::timeout(limit, call).await;
-    let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::debug!(query = step, duration_ms, ok = matches!(answer, Ok(Ok(_))), "Asked the database");
-    match answer {
-        Ok(answer) => answer.map_err(|e| StoreError::query(step, e)),
-        Err(_) => Err(StoreError::Deadline { step, after: limit }),
-    }
 }
 
 /// So that callers need not name the pool's lifetime.

@@ -91,7 +91,7 @@ impl Sqlite {
             let statement = format!(
                 "SELECT (SELECT count(*) FROM {} c WHERE {}), count(*) FILTER (WHERE {real}), coalesce(max(u.{}), 0) FROM {} u",
                 quoted(&map.cards.table),
-                is_pin(this.db.pin_format, &format!("c.{}", quoted(&map.cards.value))),
+                is_pin(this.db.pin_format, &format!("c.{}", quoted(&map.cards.value)), false),
                 quoted(&map.users.id),
                 quoted(&map.users.table),
             );

@@ -17,7 +17,7 @@ pub(super) fn check(db: &DatabaseConfig, error: &StoreError) -> Check {
 }
 
 const POOLER: &str = "leadership and limits need sessions of their own, and settings would reach the sessions of others: connect to the \
-                      server itself, or give credkeeper a database entry with pool_mode=session in pgbouncer.ini";
+                      server itself, or write under [users] in pgbouncer.ini, for the role of `url`: pool_mode=session";
 
 fn advice(db: &DatabaseConfig, error: &StoreError) -> String {
     let (code, message) = match error {
