@@ -12,6 +12,9 @@ use super::*;
 mod refusal;
 mod rights;
 
+/// How many cards are looked at for their form.
+const SAMPLE: i64 = 10_000;
+
 /// The values that this format writes are at most this long.
 fn longest(format: PinFormat) -> i64 {
     match format {
@@ -340,18 +343,26 @@ impl Postgres {
         Ok(Check::warning("card index", format!("no index on {}({column})", cards.name), advice))
     }
 
-    /// How many values have the shape of each form; never a value.
+    /// How many values of the newest users have the shape of each form; never a value. A part is enough to see a wrong setting,
+    /// and to look at a million cards would take as long as a whole pass.
     async fn formats(&self, client: &Client, cards: &Table) -> Result<Check, StoreError> {
         let value = format!("c.{}::text", quoted(&self.db.map.cards.value));
         let plain = PinFormat::Plain { max_length: 8 };
         let forms = [PinFormat::Md5, PinFormat::Md5WithoutPrefix, PinFormat::Prefix, plain];
         let counts: Vec<String> = forms.iter().map(|form| format!("count(*) FILTER (WHERE {})", is_pin(*form, &value, true))).collect();
-        let sql = format!("SELECT {}, count(*) FROM {} c", counts.join(", "), cards.qualified);
+        let sql = format!(
+            "SELECT {counts}, count(*) FROM (SELECT k.{card} FROM {table} k ORDER BY k.{owner} DESC LIMIT {SAMPLE}) c",
+            counts = counts.join(", "),
+            card = quoted(&self.db.map.cards.value),
+            table = cards.qualified,
+            owner = quoted(&self.db.map.cards.user),
+        );
         let rows = self.rows(client, "look at the PIN formats", &sql, &[]).await?;
         let row = only(&rows, "look at the PIN formats")?;
         let [md5, bare, prefix, plain, all] = [0, 1, 2, 3, 4].map(|i| row.get::<_, i64>(i));
         let other = all - md5 - bare - prefix - plain;
-        let found = format!("{md5} md5, {bare} md5_without_prefix, {prefix} prefix, {plain} of 1 to 8 digits, {other} other");
+        let part = if all == SAMPLE { format!("of the newest {SAMPLE}: ") } else { String::new() };
+        let found = format!("{part}{md5} md5, {bare} md5_without_prefix, {prefix} prefix, {plain} of 1 to 8 digits, {other} other");
         let (ours, name) = match self.db.pin_format {
             PinFormat::Md5 => (md5, "md5"),
             PinFormat::Md5WithoutPrefix => (bare, "md5_without_prefix"),

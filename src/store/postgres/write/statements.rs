@@ -26,7 +26,7 @@ impl Postgres {
         let ends = column(batch, |c| c.pin.as_ref()?.expires.map(sql::writable), Arg::Ints, binder);
         let forms: Vec<(i64, &str)> = batch
             .iter()
-            .flat_map(|c| c.pin.iter().flat_map(|p| p.forms.iter().chain([&p.new])).map(|form| (c.user.0, form.expose())))
+            .flat_map(|c| c.pin.iter().flat_map(|p| &p.forms).map(|form| (c.user.0, form.expose())))
             .collect();
         let form_ids = binder.bind(Arg::Ints(forms.iter().map(|(id, _)| Some(*id)).collect()));
         let forms = binder.bind(Arg::Texts(forms.iter().map(|(_, form)| Some((*form).to_owned())).collect()));
