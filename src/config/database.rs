@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use super::conninfo::{self, Server};
+use super::encryption::{self, Wanted};
 use super::read::{Field, Section};
 use super::schema_map::{self, Profile};
 use super::secrets::secret;
 use super::url::{self, Url, is_loopback};
 use super::{DatabaseConfig, DatabaseTarget};
-use crate::domain::PinFormat;
+use crate::domain::{PinFormat, Secret};
+use crate::tls::Verify;
 
 const PROFILES: [(&str, Profile); 4] =
     [("safeq6", Profile::SafeQ6), ("safeq5", Profile::SafeQ5), ("sandbox", Profile::Sandbox), ("custom", Profile::Custom)];
@@ -59,66 +62,121 @@ fn database(mut section: Section<'_>) -> Option<DatabaseConfig> {
     })
 }
 
+const URL: &str = "postgres://USER@HOST:PORT/DATABASE or sqlite:FILE";
+
+/// From `url` or `connection_string`, `password` and `tls`.
 fn target(section: &mut Section<'_>) -> Option<DatabaseTarget> {
-    let otherwise = section.later("connection_string", "connection strings");
-    let url = section.required_unless(otherwise, "url", "postgres://USER@HOST:PORT/DATABASE or sqlite:FILE");
-    let password_field = section.field("password");
-    let password = password_field.as_ref().and_then(secret);
+    let string = section.field("connection_string");
+    let url = section.required_unless(string.is_some(), "url", URL);
+    let password = section.field("password");
     let tls = section.field("tls");
-    let encrypted = tls.as_ref().and_then(tls_mode);
-    let url = url?;
-    let Some(text) = url.scalar() else {
-        url.problem("expected postgres://USER@HOST:PORT/DATABASE or sqlite:FILE");
+    let beside = Beside { password: password.as_ref().and_then(secret), password_field: password, tls };
+    if let (Some(string), Some(_)) = (&string, &url) {
+        string.problem("url is given too; keep one of the two");
+        return None;
+    }
+    let field = url.or(string)?;
+    let Some(text) = field.scalar() else {
+        field.problem(format!("expected {URL}"));
         return None;
     };
-    match url::parse(text) {
-        Err(message) => {
-            url.problem(message);
+    let is_string = field.key.ends_with("connection_string");
+    let settings = if is_string && !text.contains("://") && !text.starts_with("sqlite:") {
+        let driver = text.split(';').any(|part| part.trim_start().get(..7).is_some_and(|key| key.eq_ignore_ascii_case("driver=")));
+        if driver || text.split(';').any(|part| part.trim_start().get(..7).is_some_and(|key| key.eq_ignore_ascii_case("server="))) {
+            field.problem("connection strings of SQL Server are not yet supported; use PostgreSQL's, host=… dbname=… user=…");
+            return None;
+        }
+        conninfo::parse(text)
+    } else {
+        match url::parse(text) {
+            Ok(Url::Postgres(settings)) => Ok(settings),
+            Ok(Url::Sqlite(path)) => {
+                for (field, what) in [(&beside.password_field, "password"), (&beside.tls, "tls")] {
+                    if let Some(field) = field {
+                        field.problem(format!("an SQLite file takes no {what}; remove the key"));
+                    }
+                }
+                return Some(DatabaseTarget::Sqlite { path: section.reader.path(&path) });
+            }
+            Err(message) => Err(message),
+        }
+    };
+    match settings.map_err(|message| vec![message]).and_then(|settings| conninfo::judge(&settings)) {
+        Ok(server) => postgres(section, &field, server, beside),
+        Err(problems) => {
+            problems.into_iter().for_each(|problem| field.problem(problem));
             None
-        }
-        Ok(Url::Sqlite(path)) => {
-            if let Some(field) = password_field {
-                field.problem("an SQLite file takes no password; remove the key");
-            }
-            Some(DatabaseTarget::Sqlite { path: section.reader.path(&path) })
-        }
-        Ok(Url::Postgres { host, port, database, user, password: in_url }) => {
-            if in_url.is_some() {
-                let warning =
-                    format!("{} holds its password in plain text; {} keeps it out", url.key, section.key_of("password: {file: PATH}"));
-                section.reader.warn(warning);
-            }
-            if let (Some(_), Some(field)) = (&in_url, &password_field) {
-                field.problem("the url holds a password too; keep one of the two");
-            }
-            if tls.is_none() && !is_loopback(&host) {
-                let advice = "TLS to the database is not yet supported, and it is the default for another machine; \
-                              set tls: {mode: disable} if the network between is trusted";
-                section.reader.problem(url.node.at, &section.key_of("tls"), advice);
-            } else if encrypted == Some(false) && !is_loopback(&host) {
-                section.reader.warn(format!("{}: what is said to the database at {host} crosses the network unencrypted", section.key()));
-            }
-            Some(DatabaseTarget::Postgres { hosts: vec![(host, port)], database, user, password: in_url.or(password) })
         }
     }
 }
 
-/// Whether TLS is wanted, once the refusal is noted.
-fn tls_mode(field: &Field<'_>) -> Option<bool> {
-    let mut section = field.section("{mode: disable}")?;
-    let mode = section.required("mode", "disable (require, verify-ca, verify-full and strict are not yet supported)");
-    for name in ["ca_file", "client_cert", "client_key", "server_name"] {
-        section.later(name, "certificates for the database connection");
-    }
-    section.finish();
-    let mode = mode?;
-    match mode.scalar() {
-        Some("require" | "verify-ca" | "verify-full" | "strict") => {
-            mode.problem("TLS to the database is not yet supported; set mode: disable if the network between is trusted");
-            Some(true)
+/// The keys beside the address.
+struct Beside<'a> {
+    password_field: Option<Field<'a>>,
+    password: Option<Secret>,
+    tls: Option<Field<'a>>,
+}
+
+fn postgres(section: &Section<'_>, field: &Field<'_>, server: Server, beside: Beside<'_>) -> Option<DatabaseTarget> {
+    let reader = section.reader;
+    if server.password.is_some() {
+        let warning = format!("{} holds its password in plain text; {} keeps it out", field.key, section.key_of("password: {file: PATH}"));
+        reader.warn(warning);
+        if let Some(beside) = &beside.password_field {
+            let name = if field.key.ends_with("url") { "url" } else { "connection string" };
+            beside.problem(format!("the {name} holds a password too; keep one of the two"));
         }
-        _ => mode.choice(&[("disable", false)]),
     }
+    if !server.idle.is_empty() {
+        let hint = if server.idle.contains(&"connect_timeout") { "; the timeout that counts is the key beside it" } else { "" };
+        reader.warn(format!("{}: these settings are not used: {}{hint}", field.key, server.idle.join(", ")));
+    }
+    let wanted = match &beside.tls {
+        Some(tls) if !server.encryption.is_empty() => {
+            tls.problem(format!("the address says {} already; keep it here or there", server.encryption.join(", ")));
+            return None;
+        }
+        Some(tls) => encryption::section(tls)?,
+        None => {
+            let path = |written: &Option<String>| written.as_ref().map(|written| reader.path(written));
+            Wanted {
+                mode: server.mode,
+                ca_file: path(&server.ca_file),
+                client_cert: path(&server.client_cert),
+                client_key: path(&server.client_key),
+                server_name: None,
+            }
+        }
+    };
+    let mut tls = match encryption::settings(wanted, &server.hosts) {
+        Ok(tls) => tls,
+        Err(problems) => {
+            for (key, problem) in problems {
+                match &beside.tls {
+                    Some(tls) => reader.problem(tls.node.at, &format!("{}.{key}", tls.key), problem),
+                    None => field.problem(format!("{}: {problem}", conninfo::name_of(key))),
+                }
+            }
+            return None;
+        }
+    };
+    if let (Some(tls), Some(name)) = (&mut tls, server.server_name) {
+        tls.server_name.get_or_insert(name);
+    }
+    let away: Vec<&str> = server.hosts.iter().map(|(host, _)| host.as_str()).filter(|host| !is_loopback(host)).collect();
+    if let Some(host) = away.first() {
+        match &tls {
+            None => reader.warn(format!("{}: what is said to the database at {host} crosses the network unencrypted", section.key())),
+            Some(tls) if tls.verify == Verify::Nothing => reader.warn(format!(
+                "{}: the certificate of the database at {host} is not verified: whoever stands in between can read along. Name its authority in tls.ca_file, with mode: verify-full",
+                section.key()
+            )),
+            Some(_) => {}
+        }
+    }
+    let password = server.password.or(beside.password);
+    Some(DatabaseTarget::Postgres { hosts: server.hosts, database: server.database?, user: server.user?, password, tls })
 }
 
 /// Absent: the profile's, where the product has schemas. Empty: the connection's default.

@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use crate::domain::{Limit, Mailbox, PinFormat, Secret, Template};
 use crate::policy::Policy;
+use crate::tls::TlsSettings;
 
 use read::Reader;
 pub use schema_map::SchemaMap;
+pub(crate) use url::is_loopback;
 
+mod conninfo;
 mod database;
+mod encryption;
 mod limits;
 mod local;
 mod mail;
@@ -78,14 +82,15 @@ impl DatabaseConfig {
 #[derive(Clone, Debug)]
 pub enum DatabaseTarget {
     /// A file of the sandbox.
-    Sqlite {
-        path: PathBuf,
-    },
+    Sqlite { path: PathBuf },
     Postgres {
+        /// Name or address, and port: never none. Of several the read-write one is used.
         hosts: Vec<(String, u16)>,
         database: String,
         user: String,
         password: Option<Secret>,
+        /// `None`: unencrypted.
+        tls: Option<TlsSettings>,
     },
 }
 

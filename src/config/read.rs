@@ -71,6 +71,11 @@ impl Reader {
         !self.problems.borrow().is_empty()
     }
 
+    /// How many problems are noted so far.
+    pub(super) fn count(&self) -> usize {
+        self.problems.borrow().len()
+    }
+
     pub(super) fn into_warnings(self) -> Vec<String> {
         self.warnings.into_inner()
     }

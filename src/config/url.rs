@@ -2,19 +2,14 @@
 
 use std::net::IpAddr;
 
-use crate::domain::Secret;
+use super::conninfo::Setting;
 
 /// What a url says, before it is judged.
 pub(super) enum Url {
     /// The path as written.
     Sqlite(String),
-    Postgres {
-        host: String,
-        port: u16,
-        database: String,
-        user: String,
-        password: Option<Secret>,
-    },
+    /// Host, port, database, user, password, and what stands after `?`.
+    Postgres(Vec<Setting>),
 }
 
 const SHAPE: &str = "expected postgres://USER@HOST:PORT/DATABASE or sqlite:FILE";
@@ -35,7 +30,7 @@ pub(super) fn parse(url: &str) -> Result<Url, String> {
 }
 
 /// `localhost`, 127.0.0.0/8 or ::1: what is said there crosses no network.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
@@ -51,9 +46,10 @@ fn sqlite(path: &str) -> Result<Url, String> {
 }
 
 fn postgres(rest: &str) -> Result<Url, String> {
-    if rest.contains(['?', '#']) {
-        return Err("parameters after ? are not yet supported; write them as keys beside the url. Write # and ? as %23 and %3F".to_owned());
+    if rest.contains('#') {
+        return Err("holds a #; write it as %23, and a ? as %3F".to_owned());
     }
+    let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = rest.split_once('/').ok_or_else(|| format!("names no database; {SHAPE}"))?;
     // The last @: one in a password should be %40, but the host cannot hold one.
     let (login, hosts) = authority.rsplit_once('@').ok_or_else(|| format!("names no user; {SHAPE}"))?;
@@ -61,30 +57,40 @@ fn postgres(rest: &str) -> Result<Url, String> {
         Some((user, password)) => (user, Some(password)),
         None => (login, None),
     };
-    if hosts.contains(',') {
-        return Err("several hosts are not yet supported; name one".to_owned());
-    }
-    let (host, port) = host_and_port(hosts)?;
     let part = |text: &str, what: &str| match decoded(text) {
         Some(part) if part.is_empty() => Err(format!("names no {what}; {SHAPE}")),
         Some(part) if part.contains(char::is_control) => Err(format!("the {what} has control characters in it")),
         Some(part) => Ok(part),
         None => Err(format!("the {what} is not percent-encoded UTF-8: write % as %25")),
     };
-    let host = part(host, "host")?;
-    if host.starts_with('/') {
-        return Err("Unix sockets are not yet supported; name a host".to_owned());
+    let mut named = Vec::new();
+    for text in hosts.split(',') {
+        let (host, port) = host_and_port(text)?;
+        let host = part(host, "host")?;
+        if host.starts_with('/') {
+            return Err("Unix sockets are not yet supported; name a host".to_owned());
+        }
+        if host.contains(|c: char| c.is_whitespace() || c == ',') {
+            return Err("the host has blanks or commas in it".to_owned());
+        }
+        named.push((host, port.to_string()));
     }
-    if host.contains(char::is_whitespace) {
-        return Err("the host has blanks in it".to_owned());
+    let (hosts, ports): (Vec<_>, Vec<_>) = named.into_iter().unzip();
+    let mut settings = Vec::new();
+    let mut set = |key: &str, value: String| settings.push(Setting { key: key.to_owned(), value });
+    set("host", hosts.join(","));
+    set("port", ports.join(","));
+    set("dbname", part(database, "database")?);
+    set("user", part(user, "user")?);
+    if let Some(password) = password {
+        set("password", part(password, "password")?);
     }
-    Ok(Url::Postgres {
-        host,
-        port,
-        database: part(database, "database")?,
-        user: part(user, "user")?,
-        password: password.map(|password| part(password, "password").map(Secret::new)).transpose()?,
-    })
+    for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+        let pair = parameter.split_once('=').and_then(|(key, value)| Some((decoded(key)?, decoded(value)?)));
+        let (key, value) = pair.ok_or("after the ? stands something that is not KEY=VALUE, percent-encoded and parted by &")?;
+        set(&key, value);
+    }
+    Ok(Url::Postgres(settings))
 }
 
 fn host_and_port(text: &str) -> Result<(&str, u16), String> {
@@ -117,13 +123,20 @@ fn decoded(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::conninfo::judge;
+    use crate::domain::Secret;
 
     fn show(url: &str) -> String {
         match parse(url) {
             Ok(Url::Sqlite(path)) => format!("file {path}"),
-            Ok(Url::Postgres { host, port, database, user, password }) => {
-                format!("{user}:{} at {host} {port} / {database}", password.as_ref().map_or("-", Secret::expose))
-            }
+            Ok(Url::Postgres(settings)) => match judge(&settings) {
+                Ok(server) => {
+                    let hosts: Vec<String> = server.hosts.iter().map(|(host, port)| format!("{host} {port}")).collect();
+                    let (user, database) = (server.user.unwrap_or_default(), server.database.unwrap_or_default());
+                    format!("{user}:{} at {} / {database}", server.password.as_ref().map_or("-", Secret::expose), hosts.join(", "))
+                }
+                Err(problems) => format!("error {}", problems.join(" | ")),
+            },
             Err(message) => format!("error {message}"),
         }
     }
@@ -139,6 +152,8 @@ mod tests {
             ("postgres://a%40b:p%3A%2F%20@[::1]:5433/my%2Ddb", "a@b:p:/  at ::1 5433 / my-db"),
             ("postgres://u:p@q@h/d", "u:p@q at h 5432 / d"),
             ("postgres://u@[::1]/d", "u:- at ::1 5432 / d"),
+            ("postgres://u@a:1,[::1]:2,c/d", "u:- at a 1, ::1 2, c 5432 / d"),
+            ("postgres://u@h/d?sslmode=require&sslrootcert=my%20ca.pem&", "u:- at h 5432 / d"),
         ] {
             assert_eq!(show(url), parts, "{url}");
         }
@@ -157,8 +172,15 @@ mod tests {
             "postgres://u:S3cret@h:x/d",
             "postgres://u:S3cret@h:0/d",
             "postgres://u:S3cret%zz@h/d",
-            "postgres://u:S3cret@h,i/d",
-            "postgres://u:S3cret@h/d?sslmode=require",
+            "postgres://u:S3cret@h,/d",
+            "postgres://u:S3cret@h,i:x/d",
+            "postgres://u:S3cret@h%2Ci/d",
+            "postgres://u:S3cret@h/d?sslmode=S3cret",
+            "postgres://u:S3cret@h/d?S3cret",
+            "postgres://u:S3cret@h/d?S3cret=S3cret",
+            "postgres://u:S3cret@h/d?password=S3cret",
+            "postgres://u:S3cret?@h/d",
+            "postgres://u:#S3cret@h/d",
             "postgres://u:S3cret@[::1/d",
             "postgres://u:%00S3cret@h/d",
             "postgres://u@%2Frun/d",

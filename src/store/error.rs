@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
+use crate::tls::{self, TlsError};
+
 /// Variants are named for what failed; their cause says how.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -24,6 +26,9 @@ pub enum StoreError {
     /// A write of this transaction failed, was cut off or was torn: COMMIT was never sent.
     #[error("the transaction was rolled back because a write in it was not complete")]
     Incomplete,
+    /// A connection pooler in between hands the server's sessions around (transaction or statement mode).
+    #[error("a connection pooler shares one session of the server among many")]
+    Pooler,
     #[error("the task that talks to the database ended early")]
     Task,
 }
@@ -36,6 +41,8 @@ pub struct Cause {
     /// SQLSTATE, where a PostgreSQL server spoke.
     pub(super) code: Option<String>,
     message: String,
+    /// What to do about it, where the message alone does not tell.
+    pub(super) remedy: Option<String>,
 }
 
 /// The closed set behind [`StoreError::kind`].
@@ -50,6 +57,9 @@ pub(super) enum Kind {
     Constraint,
     ReadOnly,
     Schema,
+    /// No encrypted connection could be made, or none to a server that can be trusted.
+    Tls,
+    Pooler,
     Query,
 }
 
@@ -66,19 +76,33 @@ impl StoreError {
             Kind::Constraint => "constraint",
             Kind::ReadOnly => "read_only",
             Kind::Schema => "schema",
+            Kind::Tls => "tls",
+            Kind::Pooler => "pooler",
             Kind::Query => "query",
         }
     }
 
     /// Every value of [`kind`](StoreError::kind), for metrics that start at zero.
-    pub const KINDS: [&'static str; 10] =
-        ["connect", "auth", "permission", "timeout", "lock_timeout", "conflict", "constraint", "read_only", "schema", "query"];
+    pub const KINDS: [&'static str; 12] = [
+        "connect",
+        "auth",
+        "permission",
+        "timeout",
+        "lock_timeout",
+        "conflict",
+        "constraint",
+        "read_only",
+        "schema",
+        "tls",
+        "pooler",
+        "query",
+    ];
 
     /// Whether the same call may succeed later without anybody doing anything. A read-only server is: a failover ends it.
     pub fn is_transient(&self) -> bool {
         match self.of_kind() {
             Kind::Connect | Kind::Timeout | Kind::LockTimeout | Kind::Conflict | Kind::ReadOnly => true,
-            Kind::Auth | Kind::Permission | Kind::Constraint | Kind::Schema | Kind::Query => false,
+            Kind::Auth | Kind::Permission | Kind::Constraint | Kind::Schema | Kind::Tls | Kind::Pooler | Kind::Query => false,
         }
     }
 
@@ -94,6 +118,7 @@ impl StoreError {
             StoreError::Deadline { .. } => Kind::Timeout,
             StoreError::WriteLock { .. } => Kind::LockTimeout,
             StoreError::LeadershipLost => Kind::Connect,
+            StoreError::Pooler => Kind::Pooler,
             StoreError::LockFile { .. } | StoreError::Incomplete | StoreError::Task => Kind::Query,
         }
     }
@@ -105,17 +130,52 @@ impl StoreError {
 
 impl Cause {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Cause {
-        Cause { kind, code: None, message: message.into() }
+        Cause { kind, code: None, message: message.into(), remedy: None }
+    }
+
+    /// What stands for the refusals of all hosts: one that tells more than that nobody answered, if there is any.
+    pub(super) fn of_hosts(mut refusals: Vec<(String, Cause)>) -> Cause {
+        let telling = refusals.iter().position(|(_, cause)| cause.kind != Kind::Connect).unwrap_or(0);
+        match refusals.len() {
+            0 => Cause::new(Kind::Connect, "no host is named"),
+            1 => refusals.remove(0).1,
+            _ => {
+                let message = refusals.iter().map(|(host, cause)| format!("{host}: {}", cause.message)).collect::<Vec<_>>().join("; ");
+                Cause { message, ..refusals.remove(telling).1 }
+            }
+        }
+    }
+
+    /// Without the remedy.
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, ": {remedy}"))
     }
 }
 
 impl std::error::Error for Cause {}
+
+/// How the keys of a database's encryption are called.
+const KEYS: tls::Keys = tls::Keys {
+    ca_file: "`tls.ca_file`",
+    client: "`tls.client_cert` and `tls.client_key`",
+    other_name: "verify another name (`tls.server_name`) or none (`tls.mode: verify-ca`)",
+};
+
+const NO_TLS: &str = "switch TLS on at the server (ssl = on in postgresql.conf, with ssl_cert_file and ssl_key_file); or, if the network \
+                      between is trusted, set `tls: {mode: disable}`. The other modes, require, verify-ca and verify-full, need TLS at the server";
+
+impl From<TlsError> for Cause {
+    fn from(error: TlsError) -> Cause {
+        Cause::new(Kind::Tls, chain(&error))
+    }
+}
 
 /// Whether the server itself refused, so that nothing of the statement stands. FATAL and PANIC end the session at a moment
 /// that nobody knows: after them a COMMIT may stand.
@@ -130,10 +190,20 @@ impl From<tokio_postgres::Error> for Cause {
     fn from(error: tokio_postgres::Error) -> Cause {
         if let Some(db) = error.as_db_error() {
             let code = db.code().code().to_owned();
-            return Cause { kind: kind_of(db.code()), message: printable(db), code: Some(code) };
+            return Cause { code: Some(code), ..Cause::new(kind_of(db.code()), printable(db)) };
+        }
+        if let Some(tls::Explanation { what, remedy }) = tls::explain(&error, &KEYS) {
+            return Cause { remedy: Some(remedy), ..Cause::new(Kind::Tls, what) };
         }
         let mut message = error.to_string();
         let source = std::error::Error::source(&error);
+        let said = source.map(ToString::to_string).unwrap_or_default();
+        if message.ends_with("TLS handshake") && said == "server does not support TLS" {
+            return Cause { remedy: Some(NO_TLS.to_owned()), ..Cause::new(Kind::Tls, "the server does not offer TLS") };
+        }
+        if said == "database does not allow writes" {
+            return Cause::new(Kind::ReadOnly, "the server takes no changes (a standby?)");
+        }
         let network = error.is_closed() || source.is_some_and(|s| s.is::<std::io::Error>()) || message.starts_with("timeout");
         let login = message.starts_with("authentication") || message.starts_with("invalid configuration");
         // Conversions quote the value that they could not convert; everything else names hosts and protocol steps.

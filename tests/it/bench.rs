@@ -99,7 +99,7 @@ pub fn safeq6() -> SchemaMap {
     }
 }
 
-fn config(target: DatabaseTarget, schema: Option<&str>) -> DatabaseConfig {
+pub fn config(target: DatabaseTarget, schema: Option<&str>) -> DatabaseConfig {
     DatabaseConfig {
         name: "main".into(),
         target,
@@ -122,6 +122,7 @@ impl Bench {
             database: db.name.clone(),
             user: "credkeeper".into(),
             password: None,
+            tls: None,
         };
         Bench { config: config(target, Some("tenant_1")), server: Server::Postgres(db) }
     }

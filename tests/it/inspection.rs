@@ -175,7 +175,7 @@ mod postgres {
         let bench = Bench::postgres().await;
         let with = |user: &str, password: Option<&str>, database: Option<&str>, host: Option<(&str, u16)>| {
             let mut config = bench.config.clone();
-            if let DatabaseTarget::Postgres { hosts, database: db, user: u, password: p } = &mut config.target {
+            if let DatabaseTarget::Postgres { hosts, database: db, user: u, password: p, .. } = &mut config.target {
                 *u = user.into();
                 *p = password.map(|p| Secret::new(p.into()));
                 if let Some(database) = database {

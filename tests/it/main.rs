@@ -16,4 +16,5 @@ mod sandbox;
 mod site;
 mod smtp;
 mod spine;
+mod tls_postgres;
 mod traffic;

@@ -26,6 +26,15 @@ pub struct Cluster {
     _server: Child,
 }
 
+/// How a server differs from others.
+pub struct Setup {
+    /// Part of its directory's name.
+    pub name: &'static str,
+    pub hba: &'static str,
+    /// Files in its data directory, readable for the server alone.
+    pub files: Vec<(String, String)>,
+}
+
 /// A database of its own, as the superuser sees it.
 pub struct TestDb {
     pub name: String,
@@ -37,7 +46,7 @@ pub struct TestDb {
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     // On a thread of its own, because the tests' threads are inside a runtime already.
-    CLUSTER.get_or_init(|| std::thread::spawn(start).join().expect("the PostgreSQL fixture did not start"))
+    CLUSTER.get_or_init(|| std::thread::spawn(|| start(shared())).join().expect("the PostgreSQL fixture did not start"))
 }
 
 impl Cluster {
@@ -77,19 +86,23 @@ impl TestDb {
     }
 }
 
-async fn connect(port: u16, database: &str) -> Result<Client, tokio_postgres::Error> {
+pub async fn connect(port: u16, database: &str) -> Result<Client, tokio_postgres::Error> {
     let config = format!("host=127.0.0.1 port={port} user=postgres dbname={database} connect_timeout=10");
     let (client, connection) = tokio_postgres::connect(&config, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }
 
-fn start() -> Cluster {
+/// `locked` must give a password; whoever is not named is turned away.
+fn shared() -> Setup {
+    let hba = "host all postgres,credkeeper,reader 127.0.0.1/32 trust\nhost all locked 127.0.0.1/32 scram-sha-256\n";
+    Setup { name: "pg", hba, files: Vec::new() }
+}
+
+/// Must be called on a thread without a runtime.
+pub fn start(setup: Setup) -> Cluster {
     let programs = programs();
-    let dir = std::env::temp_dir().join(format!("credkeeper-pg-{}", std::process::id()));
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).expect("a directory for the cluster");
-    let owner = server_account(&dir);
+    let (dir, owner) = directory(setup.name);
     let run = |program: &str| {
         let mut command = Command::new(programs.join(program));
         command.current_dir(&dir).env_remove("LC_ALL").env("LANG", "C");
@@ -101,12 +114,13 @@ fn start() -> Cluster {
     let initdb = ["-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"];
     let made = run("initdb").args(initdb).output().expect(HELP);
     assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-    // `locked` must give a password; whoever is not named is turned away.
-    let hba = "host all postgres,credkeeper,reader 127.0.0.1/32 trust\nhost all locked 127.0.0.1/32 scram-sha-256\n";
-    fs::write(dir.join("data/pg_hba.conf"), hba).expect("pg_hba.conf");
+    fs::write(dir.join("data/pg_hba.conf"), setup.hba).expect("pg_hba.conf");
+    for (name, content) in &setup.files {
+        private(&dir.join("data").join(name), content, owner);
+    }
 
     for _ in 0..3 {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let port = free_port();
         let settings = [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
@@ -122,26 +136,52 @@ fn start() -> Cluster {
         ];
         let server = programs.join("postgres");
         let options: String = settings.iter().map(|s| format!(" -c '{s}'")).collect();
-        // The trap: an interrupt at the terminal reaches the shell too, which still has to clean up.
-        let script = format!(
-            "trap '' INT TERM HUP; '{}' -D data -p {port}{options} 2>log & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; cd /; rm -rf '{}'",
-            server.display(),
-            dir.display()
-        );
-        let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(script).current_dir(&dir).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        if let Some((uid, gid)) = owner {
-            shell.uid(uid).gid(gid);
-        }
-        let mut child = shell.spawn().expect("a shell for the server");
+        let mut child = serve(&dir, owner, &format!("'{}' -D data -p {port}{options} 2>log", server.display()), "QUIT");
         if prepare(port) {
-            // Its standard input is never closed by us: the end of this process closes it.
             return Cluster { port, dir, _server: child };
         }
         let _ = child.kill();
         let _ = child.wait();
     }
     panic!("PostgreSQL did not start: {}", fs::read_to_string(dir.join("log")).unwrap_or_default());
+}
+
+/// An empty directory of this process, owned by the account that servers run under.
+pub fn directory(name: &str) -> (PathBuf, Option<(u32, u32)>) {
+    let dir = std::env::temp_dir().join(format!("credkeeper-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).expect("a directory for a server");
+    let owner = server_account(&dir);
+    (dir, owner)
+}
+
+/// A file that only the server may read, or it would refuse it.
+pub fn private(path: &Path, content: &str, owner: Option<(u32, u32)>) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, content).expect("a file of the server");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its permissions");
+    if let Some((uid, gid)) = owner {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("its owner");
+    }
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+/// Runs `command` in `dir` until the standard input of the answer is closed, as the end of this process does.
+pub fn serve(dir: &Path, owner: Option<(u32, u32)>, command: &str, signal: &str) -> Child {
+    // The trap: an interrupt at the terminal reaches the shell too, which still has to clean up.
+    let script = format!(
+        "trap '' INT TERM HUP; {command} & server=$!; cat >/dev/null; kill -{signal} $server; wait $server; cd /; rm -rf '{}'",
+        dir.display()
+    );
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(script).current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some((uid, gid)) = owner {
+        shell.uid(uid).gid(gid);
+    }
+    shell.spawn().expect("a shell for the server")
 }
 
 /// Waits until the server answers, and makes the database that the tests copy.

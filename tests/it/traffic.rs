@@ -164,7 +164,7 @@ async fn whoever_is_refused_is_told_why() {
     let bench = Bench::postgres().await;
     let with = |user: &str, password: Option<&str>, database: Option<&str>, port: Option<u16>| {
         let mut config = bench.config.clone();
-        if let DatabaseTarget::Postgres { hosts, database: db, user: u, password: p } = &mut config.target {
+        if let DatabaseTarget::Postgres { hosts, database: db, user: u, password: p, .. } = &mut config.target {
             *u = user.into();
             *p = password.map(|p| credkeeper::domain::Secret::new(p.into()));
             if let Some(database) = database {

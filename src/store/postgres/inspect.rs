@@ -5,6 +5,7 @@ use crate::config::schema_map::{ExpiresKind, Test};
 use crate::domain::PinFormat;
 use crate::store::error::chain;
 use crate::store::{Check, Needs};
+use crate::tls::Verify;
 
 use super::*;
 
@@ -101,7 +102,8 @@ impl Postgres {
 
     async fn look_through(&self, client: &Client, needs: &Needs, checks: &mut Vec<Check>) -> Result<(), StoreError> {
         let map = &self.db.map;
-        checks.push(Check::ok("connection", format!("connected to {}", self.server())));
+        checks.push(Check::ok("connection", format!("connected to {}", self.connector.server())));
+        checks.push(self.encryption(client).await?);
         checks.push(self.version(client).await?);
         checks.push(self.writable(client).await?);
         if !self.schema(client, checks).await? {
@@ -133,6 +135,32 @@ impl Postgres {
             checks.extend(self.sequence(client, &tables[0]).await?);
         }
         Ok(())
+    }
+
+    /// That a session is encrypted is certain from our own settings: there is no falling back. The server only adds how, and
+    /// through a pooler it tells of the pooler's own connection.
+    async fn encryption(&self, client: &Client) -> Result<Check, StoreError> {
+        let Some(tls) = self.connector.tls() else {
+            return Ok(match self.connector.is_local() {
+                true => Check::ok("encryption", "none; the server is this machine"),
+                false => Check::warning("encryption", "none: the network in between reads along", "set `tls: {mode: verify-full}`"),
+            });
+        };
+        let sql = "SELECT s.version::text, s.cipher::text FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid() AND s.ssl";
+        let rows = self.rows(client, "ask how the session is encrypted", sql, &[]).await?;
+        let how = match rows.first() {
+            Some(row) => format!("{} ({})", row.get::<_, &str>(0), row.get::<_, &str>(1)),
+            None => "TLS as far as a pooler, which speaks unencrypted to the server".to_owned(),
+        };
+        let ours = if tls.client.is_some() { ", with a certificate of ours" } else { "" };
+        Ok(match tls.verify {
+            Verify::Full => Check::ok("encryption", format!("{how}, the server's certificate and its name verified{ours}")),
+            Verify::Chain => Check::ok("encryption", format!("{how}, the server's certificate verified, not its name{ours}")),
+            Verify::Nothing => {
+                let advice = "whoever stands in between can read along: name the authority in `tls.ca_file`, with `mode: verify-full`";
+                Check::warning("encryption", format!("{how}, the server's certificate not verified{ours}"), advice)
+            }
+        })
     }
 
     async fn version(&self, client: &Client) -> Result<Check, StoreError> {

@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool::Runtime;
+use deadpool::managed::{self, PoolError, TimeoutType};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, Row};
 
 use crate::config::DatabaseConfig;
 use crate::config::schema_map::Zone;
@@ -22,18 +23,27 @@ use super::error::{Cause, Kind, StoreError};
 use super::sql::{Arg, Binder, is_pin, quoted};
 use super::{AfterImage, Wanted};
 
+mod connect;
 mod expiry;
 mod inspect;
 mod read;
 mod session;
 mod write;
 
-use session::{GRACE, SETTINGS, cancel, connect_limit, server, session, within};
 pub(super) use write::{Transaction, Writer};
+
+use connect::{Connector, Reading};
+use session::{GRACE, within};
+
+/// A reading session out of the pool.
+type Object = managed::Object<Reading>;
 
 pub(super) struct Postgres {
     db: DatabaseConfig,
-    pool: Pool,
+    connector: Arc<Connector>,
+    pool: managed::Pool<Reading>,
+    /// Filled once it is known that no pooler hands our sessions around.
+    alone: OnceCell<()>,
     layout: OnceCell<Layout>,
 }
 
@@ -76,45 +86,33 @@ fn lock_key(product: &str, schema: &str) -> i64 {
 
 impl Postgres {
     pub(super) fn new(db: &DatabaseConfig) -> Result<Postgres, StoreError> {
-        let manager = Manager::from_config(session(db), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Clean });
-        let limit = Some(connect_limit(db));
-        // Set in the session and not among the start-up options: with several hosts the read-write one is asked for, and
-        // that test would see the option. Clean resets it, so it is set again each time.
-        let read_only = || {
-            Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
-                let settings = format!("SET default_transaction_read_only = on; {SETTINGS}");
-                Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
-            })
-        };
-        let pool = Pool::builder(manager)
+        let connector = Arc::new(Connector::new(db));
+        let limit = Some(connector.limit());
+        let pool = managed::Pool::builder(Reading(connector.clone()))
             .max_size(db.pool_size.max(1))
             .wait_timeout(Some(db.statement_timeout + GRACE))
             .create_timeout(limit)
             .recycle_timeout(limit)
             .runtime(Runtime::Tokio1)
-            .post_create(read_only())
-            .post_recycle(read_only())
             .build()
             .map_err(|e| StoreError::query("building the connection pool", Cause::new(Kind::Query, e.to_string())))?;
-        Ok(Postgres { db: db.clone(), pool, layout: OnceCell::new() })
+        Ok(Postgres { db: db.clone(), connector, pool, alone: OnceCell::new(), layout: OnceCell::new() })
     }
 
-    /// Host and port, for messages.
-    fn server(&self) -> String {
-        server(&self.db)
+    async fn alone(&self) -> Result<(), StoreError> {
+        self.alone.get_or_try_init(|| self.connector.look_for_pooler()).await.copied()
     }
 
     async fn reading(&self) -> Result<Object, StoreError> {
-        let refused = |source| StoreError::Connect { server: self.server(), source };
+        self.alone().await?;
+        let refused = |message| StoreError::Connect { server: self.connector.server(), source: Cause::new(Kind::Connect, message) };
         self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(e) | PoolError::PostCreateHook(HookError::Backend(e)) => refused(e.into()),
-            PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => {
+            PoolError::Backend(error) => error,
+            PoolError::Timeout(TimeoutType::Wait) => {
                 StoreError::Deadline { step: "waiting for a free connection", after: self.db.statement_timeout + GRACE }
             }
-            PoolError::Timeout(_) => {
-                refused(Cause::new(Kind::Connect, format!("no answer within {} s", connect_limit(&self.db).as_secs())))
-            }
-            other => refused(Cause::new(Kind::Connect, other.to_string())),
+            PoolError::Timeout(_) => refused(format!("no answer within {} s", self.connector.limit().as_secs())),
+            other => refused(other.to_string()),
         })
     }
 
@@ -261,21 +259,10 @@ impl Postgres {
         format!("({real})")
     }
 
-    /// A session outside the pool, with the same settings but able to write.
+    /// A session outside the pool, able to write.
     pub(super) async fn connect_alone(&self) -> Result<Client, StoreError> {
-        let limit = connect_limit(&self.db);
-        let refused = |source| StoreError::Connect { server: self.server(), source };
-        let (client, connection) = tokio::time::timeout(limit, session(&self.db).connect(NoTls))
-            .await
-            .map_err(|_| refused(Cause::new(Kind::Connect, format!("no answer within {} s", limit.as_secs()))))?
-            .map_err(|e| refused(e.into()))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %Cause::from(error), "A database session ended");
-            }
-        });
-        within("set up the session", limit, client.batch_execute(SETTINGS)).await?;
-        Ok(client)
+        self.alone().await?;
+        self.connector.writing().await
     }
 
     /// A session of its own that holds the leadership lock; `None` where another session holds it.

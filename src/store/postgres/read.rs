@@ -6,9 +6,9 @@
 //! rows in a row: sorting them took a third of the time of collecting them into arrays, and spills less.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
-use deadpool_postgres::Object;
 use futures_util::{Stream, StreamExt, stream};
 use tokio_postgres::{Client, Row, RowStream};
 
@@ -18,7 +18,8 @@ use crate::store::error::{Cause, StoreError};
 use crate::store::sql::{self, Arg, Binder, CHUNK, is_pin, quoted};
 use crate::store::{DueFilter, Filter, InCostCenter};
 
-use super::{GRACE, Layout, Postgres, cancel, expiry, within};
+use super::connect::Connector;
+use super::{GRACE, Layout, Object, Postgres, expiry, within};
 
 impl Postgres {
     pub(in crate::store) fn read(&self, filter: &Filter) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + '_ {
@@ -60,7 +61,7 @@ impl Postgres {
         let statement = self.statement(layout, &filter, &mut binder);
         let args = binder.args.iter().map(Arg::typed);
         let rows = within("start reading users", self.db.statement_timeout + GRACE, client.query_typed_raw(&statement, args)).await?;
-        let session = Session { client: Some(client), done: false };
+        let session = Session { client: Some(client), connector: self.connector.clone(), done: false };
         Ok(Box::new(Running { filter, rows: Box::pin(rows), people: People::default(), session, start: Instant::now() }))
     }
 
@@ -221,6 +222,7 @@ struct Running {
 /// A reading session that goes back to the pool only when its statement has ended.
 struct Session {
     client: Option<Object>,
+    connector: Arc<Connector>,
     done: bool,
 }
 
@@ -229,7 +231,7 @@ impl Drop for Session {
         if let Some(client) = self.client.take()
             && !self.done
         {
-            cancel(&client);
+            self.connector.cancel(&client);
             drop(Object::take(client));
         }
     }

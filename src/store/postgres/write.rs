@@ -15,7 +15,7 @@ use crate::store::error::{Cause, StoreError, refused};
 use crate::store::sql::{self, Arg, Binder, LOCK_TIMEOUT, LOOK_UP, is_pin, quoted};
 use crate::store::{AfterImage, Committed, Outcome, UserChange};
 
-use super::{GRACE, Layout, Postgres, Shared, cancel, expiry, within};
+use super::{GRACE, Layout, Postgres, Shared, expiry, within};
 
 mod statements;
 
@@ -90,7 +90,7 @@ impl Drop for Transaction {
             && let Some(client) = self.session.take()
             && self.broken
         {
-            cancel(&client);
+            self.postgres.connector.cancel(&client);
         }
     }
 }
