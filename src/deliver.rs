@@ -304,6 +304,7 @@ impl Loop {
             message_id: told.message_id.clone(),
             subject: rendered.subject,
             text: Secret::new(rendered.text),
+            html: rendered.html.map(Secret::new),
         };
         self.in_hand.insert(mail.id, InHand { policy: mail.policy, due_since: mail.due_since, attempts: mail.attempts });
         self.to_give.push_back(outgoing);

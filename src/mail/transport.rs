@@ -45,7 +45,7 @@ impl Transport {
 
     /// Sends one mail. Dropping the future leaves nothing behind that could disturb the next mail.
     pub async fn send(&mut self, outgoing: &Outgoing, date: Timestamp) -> Delivery {
-        let message = compose(&self.from, outgoing, date);
+        let message = compose(&self.from, outgoing, None, date);
         match &mut self.wire {
             Wire::Smtp(session) => session.send(&self.envelope_from, &outgoing.recipient, &message).await,
             Wire::Directory(outbox) => {
