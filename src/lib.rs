@@ -20,6 +20,7 @@
 //! | [`mint`] | draws new credentials | the database |
 //! | [`config`] | `config.yaml`, checked | |
 //! | [`seal`] | encryption at rest, keyed fingerprints | |
+//! | [`tls`] | what an encrypted connection trusts, and why one failed | what is said over it |
 //! | [`store`] | the seam to the print system's database: SQL and binding, no rules | the journal, mail |
 //! | [`journal`] | the local file that makes delivery crash-safe | the store, mail |
 //! | [`mail`] | rendering, transports, the courier | the store, the journal |
@@ -69,3 +70,4 @@ pub mod sandbox;
 pub mod seal;
 pub mod service;
 pub mod store;
+pub mod tls;
