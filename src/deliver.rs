@@ -193,7 +193,12 @@ impl Loop {
             }
             let wake = [next, self.flush_at].into_iter().flatten().min();
             tokio::select! {
-                Some(answer) = courier.answers.recv() => self.answered(answer),
+                Some(answer) = courier.answers.recv() => {
+                    if let Some(at) = courier.certificate_expires() {
+                        self.desk.metrics.mail_certificate(at);
+                    }
+                    self.answered(answer);
+                }
                 Ok(room) = courier.outgoing.reserve(), if !self.to_give.is_empty() => {
                     if let Some(mail) = self.to_give.pop_front() {
                         room.send(mail);
@@ -330,6 +335,10 @@ impl Loop {
                 totals.rejected += 1;
                 Some(Told::Rejected { code: refusal.code })
             }
+            Verdict::AddressUnsupported => {
+                totals.rejected += 1;
+                Some(Told::Rejected { code: Verdict::NOT_UTF8 })
+            }
             Verdict::Deferred(_) | Verdict::Unknown => {
                 totals.deferred += 1;
                 Some(Told::Deferred { code: delivery.code() })
@@ -415,12 +424,5 @@ fn after_image(mail: &PendingMail) -> AfterImage {
 }
 
 fn counted_as(delivery: &Verdict) -> Option<MailOutcome> {
-    Some(match delivery {
-        Verdict::Accepted { .. } => MailOutcome::Accepted,
-        Verdict::RecipientRejected(_) | Verdict::SiteFault(_) => MailOutcome::Rejected,
-        Verdict::Deferred(_) => MailOutcome::Deferred,
-        Verdict::ConnectError(_) => MailOutcome::ConnectError,
-        Verdict::Unknown => MailOutcome::Unknown,
-        Verdict::NotTried => return None,
-    })
+    MailOutcome::ALL.iter().copied().find(|outcome| outcome.as_str() == delivery.outcome())
 }

@@ -90,6 +90,7 @@ impl Courier {
                 rejections: Rejections::default(),
             }),
             phase: watch::Sender::new(Phase::Open),
+            certificate_expires: Mutex::default(),
         });
         let mut workers = JoinSet::new();
         for _ in 0..connections {
@@ -102,6 +103,11 @@ impl Courier {
             workers.spawn(worker.run(answered.clone()));
         }
         Courier { outgoing, answers, shared, workers, stop }
+    }
+
+    /// When the certificate ends that the mail server showed last; `None`: no encrypted connection has come about yet.
+    pub fn certificate_expires(&self) -> Option<Timestamp> {
+        *self.shared.certificate_expires.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn state(&self) -> State {
@@ -146,6 +152,7 @@ struct Shared {
     control: Mutex<Control>,
     /// Follows the gate, for those who wait for it.
     phase: watch::Sender<Phase>,
+    certificate_expires: Mutex<Option<Timestamp>>,
 }
 
 #[derive(Debug)]
@@ -248,6 +255,9 @@ impl Worker {
             },
             None => Delivery::ConnectError(MailError::NoTransport),
         };
+        if let Some(at) = self.transport.as_ref().and_then(Transport::secured).and_then(|secured| secured.certificate_expires) {
+            *self.shared.certificate_expires.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        }
         let delivery = self.shared.leave(ticket, delivery);
         Answer { id: mail.id, delivery, took: begun.elapsed() }
     }

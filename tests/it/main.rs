@@ -2,12 +2,14 @@
 
 mod arrows;
 mod bench;
+mod certificates;
 mod contract;
 mod crash;
 mod daemon;
 mod inspection;
 mod leaks;
 mod mail;
+mod mail_tls;
 mod pg;
 mod properties;
 mod random_site;
