@@ -32,6 +32,8 @@ pub(super) struct Wire {
     /// Ours.
     pub(super) local: Option<SocketAddr>,
     pub(super) secured: Option<Secured>,
+    /// Whether nothing was heard yet since the handshake.
+    fresh: bool,
 }
 
 /// What an encrypted connection turned out to be.
@@ -59,7 +61,7 @@ impl Wire {
                 Ok(Ok(stream)) => {
                     stream.set_nodelay(true).map_err(MailError::Connect)?;
                     let local = stream.local_addr().ok();
-                    return Ok(Wire { stream: BufReader::new(Box::new(stream)), local, secured: None });
+                    return Ok(Wire { stream: BufReader::new(Box::new(stream)), local, secured: None, fresh: false });
                 }
                 Ok(Err(error)) => last = error,
                 Err(_) => last = io::ErrorKind::TimedOut.into(),
@@ -96,7 +98,7 @@ impl Wire {
             },
             certificate_expires: session.peer_certificates().and_then(|chain| certificate::expires(chain.first()?)),
         };
-        Ok(Wire { stream: BufReader::new(Box::new(stream)), local: self.local, secured: Some(secured) })
+        Ok(Wire { stream: BufReader::new(Box::new(stream)), local: self.local, secured: Some(secured), fresh: true })
     }
 
     /// Whether an idle connection still stands and has nothing unexpected to say.
@@ -117,17 +119,32 @@ impl Wire {
             stream.flush().await
         };
         match timeout_at(until, written).await {
-            Ok(result) => result.map_err(|error| lost(stage, error)),
+            Ok(result) => result.map_err(|error| self.lost(stage, error)),
             Err(_) => Err(MailError::Timeout(stage)),
         }
     }
 
     pub(super) async fn reply(&mut self, stage: Stage, until: Instant) -> Result<Reply, MailError> {
         match timeout_at(until, Reply::read(&mut self.stream)).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(ReplyError::Lost(error))) => Err(lost(stage, error)),
+            Ok(Ok(reply)) => {
+                self.fresh = false;
+                Ok(reply)
+            }
+            Ok(Err(ReplyError::Lost(error))) => Err(self.lost(stage, error)),
             Ok(Err(ReplyError::Garbled)) => Err(MailError::Protocol(stage)),
             Err(_) => Err(MailError::Timeout(stage)),
+        }
+    }
+
+    /// With TLS 1.3 a server refuses our certificate, or the lack of one, only after the handshake, in place of its first
+    /// answer; and some do not even say why.
+    fn lost(&self, stage: Stage, error: io::Error) -> MailError {
+        match lost(stage, error) {
+            MailError::Lost(..) if self.fresh => MailError::Handshake(Explanation {
+                what: "the server closed the connection right after the TLS handshake".to_owned(),
+                remedy: format!("it may ask for a certificate of ours, or for another one ({}); its log tells", KEYS.client),
+            }),
+            error => error,
         }
     }
 
@@ -137,7 +154,6 @@ impl Wire {
     }
 }
 
-/// With TLS 1.3 a server refuses our certificate only after the handshake, in place of its next answer.
 fn lost(stage: Stage, error: io::Error) -> MailError {
     match explain(&error, &KEYS) {
         Some(explanation) => MailError::Handshake(explanation),
