@@ -69,6 +69,7 @@ impl Delivery {
             // 421 closes the channel for whoever comes, and what is refused at MAIL FROM is refused for everybody.
             Delivery::Deferred(refusal) if refusal.code == 421 || refusal.stage == Stage::MailFrom => Health::Ill,
             Delivery::Deferred(_) => Health::Well,
+            Delivery::ConnectError(MailError::Login(refusal)) if refusal.code >= 500 => Health::LockedOut,
             Delivery::SiteFault(_) | Delivery::ConnectError(_) => Health::Ill,
             Delivery::Unknown | Delivery::NotTried => Health::Unsure,
         }
@@ -248,6 +249,8 @@ fn offers(offered: &[String]) -> String {
 pub(crate) enum Health {
     Well,
     Ill,
+    /// The login is wrong.
+    LockedOut,
     Unsure,
 }
 

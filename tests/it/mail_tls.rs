@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::certificates::{Authority, Identity};
-use crate::mail::{config, mail, mailbox, quick, send, send_one};
+use crate::mail::{answers_and_pause, config, mail, mailbox, quick, send, send_one};
 use crate::smtp::SmtpServer;
 
 const USER: &str = "mailuser";
@@ -174,6 +174,14 @@ async fn a_login_is_used_as_the_server_offers_it_and_a_wrong_one_is_told() {
         let said = "the mail server offers no login by PLAIN or LOGIN (it offers CRAM-MD5, XOAUTH2)";
         assert_eq!((text.as_str(), outcome), (said, "auth_error"));
     }
+    // Many connections and mails make one failure: accounts get locked for more.
+    let server = server(How::StartTls, &identity, &["--auth", &right]);
+    let courier = Courier::start(&smtp(server.port, How::StartTls, tls(), login("wrong")), Limit::Unlimited, Timing::default());
+    for id in 0..8 {
+        courier.outgoing.send(mail(id, "visitor@example.org")).await.unwrap();
+    }
+    answers_and_pause(courier, 8, 300).await;
+    assert_eq!(server.heard().matches("AUTH ").count(), 1, "{}", server.heard());
     // On this machine it may be unencrypted.
     let server = SmtpServer::start_with(&["--auth", &right]);
     assert_eq!(verdict(&plain(server.port, Encryption::None, login(PASSWORD))).await.1, "accepted");
