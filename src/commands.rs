@@ -9,7 +9,7 @@ use crate::cli::ExitStatus;
 use crate::clock;
 use crate::config::{Config, TransportConfig};
 use crate::doctor;
-use crate::domain::{Mailbox, PolicyName};
+use crate::domain::{Mailbox, PolicyName, printable};
 use crate::explain;
 use crate::inventory::Now;
 use crate::journal::{JournalError, JournalReader, State};
@@ -18,6 +18,11 @@ use crate::metrics::{Insecure, Metrics, Names};
 use crate::plan::{Planner, rules};
 use crate::reconcile::{PassError, with_facts};
 use crate::store::{CheckVerdict, Filter, Reader, StoreError, Wanted};
+
+/// How many issuances `journal list` shows.
+const LISTED: usize = 1_000;
+/// How many issuances `explain` tells of one user.
+const TOLD: usize = 10;
 
 /// Prints to the standard output. A reader that went away (`| head`) is no failure.
 pub fn print(text: &str) -> ExitStatus {
@@ -71,7 +76,7 @@ pub async fn explain(config: &Config, login: &str) -> ExitStatus {
     match explained(config, login).await {
         Ok(Some(text)) => print(&text),
         Ok(None) => {
-            error!("The user {} is not in the database", login.escape_debug());
+            error!("The user {} is not in the database", printable(login));
             ExitStatus::Partial
         }
         Err(e) => {
@@ -94,6 +99,15 @@ async fn explained(config: &Config, login: &str) -> Result<Option<String>, PassE
     while let Some(chunk) = users.next().await {
         for (user, facts) in with_facts(journal.as_ref(), chunk?).await? {
             text.push_str(&explain::explain(&config.policies, &planner, &user, &facts));
+            if let Some(journal) = &journal {
+                let history = journal.user_history(user.id, TOLD).await?;
+                text.push_str(if history.is_empty() {
+                    "\nThe journal knows nothing of this user.\n"
+                } else {
+                    "\nIn the journal, newest first:\n"
+                });
+                history.iter().for_each(|row| text.push_str(&format!("  {}\n", explain::history_line(row))));
+            }
         }
     }
     Ok((!text.is_empty()).then_some(text))
@@ -104,11 +118,13 @@ pub async fn journal_list(config: &Config) -> ExitStatus {
         let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else {
             return Ok(no_journal(config));
         };
-        let open: Vec<String> = Vec::new();
-        let mut text = format!("{} issuances are not finished\n", open.len());
-        for entry in open {
-            text.push_str(&format!("{entry}\n"));
-        }
+        let unfinished = journal.unfinished(LISTED).await?;
+        let mut text = match unfinished.len() {
+            0 => "Every issuance is finished.\n".to_owned(),
+            LISTED => format!("The first {LISTED} issuances that are not finished:\n"),
+            n => format!("{n} issuances are not finished:\n"),
+        };
+        unfinished.iter().for_each(|row| text.push_str(&format!("  {}\n", explain::history_line(row))));
         Ok(text)
     })
     .await
@@ -121,8 +137,16 @@ pub async fn status(config: &Config) -> ExitStatus {
         };
         let mut text = match journal.last_pass().await? {
             Some(pass) => {
+                let stopped = ["refusals", "blockers"].iter().filter_map(|key| pass.totals[key].as_array()).flatten();
+                let stopped: String = stopped.map(|s| format!("  stopped: {}\n", printable(&why_stopped(s)))).collect();
                 let end = pass.ended.map_or("has not ended".to_owned(), |at| format!("ended {at}"));
-                format!("last pass: {} {}, started {}, {end}, {}\n", pass.kind, pass.pass, pass.started, pass.outcome.unwrap_or_default())
+                format!(
+                    "last pass: {} {}, started {}, {end}, {}\n{stopped}",
+                    pass.kind,
+                    pass.pass,
+                    pass.started,
+                    pass.outcome.unwrap_or_default()
+                )
             }
             None => "no pass has ended yet\n".to_owned(),
         };
@@ -135,6 +159,14 @@ pub async fn status(config: &Config) -> ExitStatus {
         Ok(text)
     })
     .await
+}
+
+/// A refusal or a blocker of a pass, as its totals in the journal have it.
+fn why_stopped(totals: &serde_json::Value) -> String {
+    match totals["message"].as_str() {
+        Some(message) => message.to_owned(),
+        None => format!("policy {} is blocked: the database has no cost center {}", totals["policy"], totals["cost_center"]),
+    }
 }
 
 async fn told(text: impl Future<Output = Result<String, JournalError>>) -> ExitStatus {

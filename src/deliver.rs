@@ -20,12 +20,12 @@ use crate::clock;
 use crate::config::{Config, TransportConfig};
 use crate::domain::template::Values;
 use crate::domain::{IssuanceId, PolicyName, Secret, Timestamp};
-use crate::journal::{Answer as Told, Journal, PendingMail};
+use crate::journal::{Answer as Told, Journal, JournalError, PendingMail};
 use crate::logging::{Progress, chain};
 use crate::mail::{Answer, Courier, Delivery as Verdict, Outgoing, State, Timing};
 use crate::metrics::{MailOutcome, Metrics};
 use crate::report::MailTotals;
-use crate::store::{AfterImage, Store};
+use crate::store::{AfterImage, Store, StoreError};
 
 /// Mails that are out of the journal at a time.
 const WINDOW: usize = 256;
@@ -235,45 +235,38 @@ impl Loop {
         }
         match self.hand_over(room, finish).await {
             Ok(next) => next,
-            Err(()) => {
+            Err(trouble) => {
+                self.rests(&trouble);
                 self.rest_until = Some(now + AFTER_FAILURE);
                 (finish == Finish::No).then_some(now + AFTER_FAILURE) // --once leaves the rest to the next run
             }
         }
     }
 
-    async fn hand_over(&mut self, room: usize, finish: Finish) -> Result<Option<Instant>, ()> {
+    async fn hand_over(&mut self, room: usize, finish: Finish) -> Result<Option<Instant>, Trouble> {
         let (now, instant) = (clock::now(), Instant::now());
         self.aside.retain(|_, until| until.is_none_or(|until| until > instant));
         let answered = self.answers.iter().map(|(id, _)| id);
         let not: Vec<IssuanceId> = self.in_hand.keys().chain(self.aside.keys()).chain(answered).copied().collect();
-        let due = match self.desk.journal.due_mail(now, room, &not).await {
-            Ok(due) => due,
-            Err(e) => return Err(self.trouble("journal", e.kind(), &chain(&e))),
-        };
+        let due = self.desk.journal.due_mail(now, room, &not).await?;
         for mail in self.still_there(due, now).await? {
             self.prepare(mail);
         }
         if finish == Finish::WhenTried {
             return Ok(None); // later retries are for the next run
         }
-        match self.desk.journal.next_mail_at(&not).await {
-            Ok(next) => Ok(next.map(|at| instant + Duration::from_secs((at.0 - now.0).clamp(1, 60).unsigned_abs()))),
-            Err(e) => Err(self.trouble("journal", e.kind(), &chain(&e))),
-        }
+        let next = self.desk.journal.next_mail_at(&not).await?;
+        Ok(next.map(|at| instant + Duration::from_secs((at.0 - now.0).clamp(1, 60).unsigned_abs())))
     }
 
     /// Leaves out mails whose credential no longer stands: sending them would tell a PIN that does not open anything.
-    async fn still_there(&mut self, due: Vec<PendingMail>, now: Timestamp) -> Result<Vec<PendingMail>, ()> {
+    async fn still_there(&mut self, due: Vec<PendingMail>, now: Timestamp) -> Result<Vec<PendingMail>, Trouble> {
         let (old, mut fresh): (Vec<_>, Vec<_>) = due.into_iter().partition(|m| now.since(m.committed_at) > TRUSTED_FOR);
         if old.is_empty() {
             return Ok(fresh);
         }
         let images: Vec<AfterImage> = old.iter().map(after_image).collect();
-        let stands = match self.desk.store.reader().present(&images).await {
-            Ok(stands) => stands,
-            Err(e) => return Err(self.trouble("database", e.kind(), &chain(&e))),
-        };
+        let stands = self.desk.store.reader().present(&images).await?;
         for (mail, stands) in old.into_iter().zip(stands) {
             if stands {
                 fresh.push(mail);
@@ -380,7 +373,7 @@ impl Loop {
         let answers = std::mem::take(&mut self.answers);
         let give_up_after = self.desk.config.mail.give_up_after;
         if let Err(e) = self.desk.journal.attempted(answers.clone(), clock::now(), give_up_after).await {
-            self.trouble("journal", e.kind(), &chain(&e));
+            self.rests(&e.into());
             self.answers = answers;
             self.flush_at = Some(Instant::now() + AFTER_FAILURE);
         }
@@ -404,17 +397,36 @@ impl Loop {
         match self.desk.journal.reader().counts().await {
             Ok(counts) => counts.iter().filter(|(state, _)| state.is_open()).map(|(_, n)| n).sum(),
             Err(e) => {
-                self.trouble("journal", e.kind(), &chain(&e));
+                self.rests(&e.into());
                 0
             }
         }
     }
 
-    fn trouble(&self, what: &'static str, kind: &'static str, said: &str) {
-        if what == "database" {
-            self.desk.metrics.database_error(&self.desk.database, kind);
+    fn rests(&self, trouble: &Trouble) {
+        match trouble {
+            Trouble::Database(e) => self.desk.metrics.database_error(&self.desk.database, e.kind()),
+            Trouble::Journal(_) => self.desk.metrics.journal_write_error(),
         }
-        warn!(error.kind = kind, "Delivery rests for a moment, the {what} failed: {said}");
+        warn!(error.kind = trouble.kind(), "Delivery rests for a moment: {}", chain(trouble));
+    }
+}
+
+/// Why delivery cannot go on for now. Whatever it was, the mails stay in the journal.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("the journal failed")]
+    Journal(#[from] JournalError),
+    #[error("the database could not be asked which credentials still stand")]
+    Database(#[from] StoreError),
+}
+
+impl Trouble {
+    fn kind(&self) -> &'static str {
+        match self {
+            Trouble::Journal(e) => e.kind(),
+            Trouble::Database(e) => e.kind(),
+        }
     }
 }
 

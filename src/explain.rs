@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::domain::WallClock;
+use crate::domain::{WallClock, printable};
 use crate::inventory::{Facts, Now, StoredPin, User};
+use crate::journal::HistoryRow;
 use crate::plan::{Mismatch, Planner, Skip, Verdict, rules};
 use crate::policy::{PinRewrite, Placement, Policy, Selector};
 
@@ -11,8 +12,8 @@ use crate::policy::{PinRewrite, Placement, Policy, Selector};
 pub fn explain(policies: &[Policy], planner: &Planner<'_>, user: &User, facts: &Facts) -> String {
     let mut text = String::new();
     let out = &mut text;
-    let _ = writeln!(out, "User {} “{}”", user.id, user.login.escape_debug());
-    line(out, "e-mail", if user.email.is_empty() { "none".into() } else { format!("“{}”", user.email.escape_debug()) });
+    let _ = writeln!(out, "User {} “{}”", user.id, printable(&user.login));
+    line(out, "e-mail", if user.email.is_empty() { "none".into() } else { format!("“{}”", printable(&user.email)) });
     line(out, "cost center", format!("id {}, number {}", user.cost_center.id, user.cost_center.number));
     line(out, "cards", user.cards.to_string());
     match user.pins.as_slice() {
@@ -37,6 +38,30 @@ pub fn explain(policies: &[Policy], planner: &Planner<'_>, user: &User, facts: &
         }
     }
     let _ = writeln!(out, "\nVerdict: {}", verdict(policies, planner.verdict(user, facts)));
+    text
+}
+
+/// One issuance in one line.
+pub fn history_line(row: &HistoryRow) -> String {
+    let mut text =
+        format!("{} user {} “{}”, policy {}, {}", row.planned_at, row.user, printable(&row.login), row.policy, row.state.as_str());
+    text.push_str(match (row.pin_issued, row.moved) {
+        (true, true) => ": PIN issued, moved",
+        (true, false) => ": PIN issued",
+        (false, true) => ": moved",
+        (false, false) => "",
+    });
+    match row.attempts {
+        0 => {}
+        1 => text.push_str("; tried once"),
+        n => _ = write!(text, "; tried {n} times"),
+    }
+    if let Some(code) = row.last_reply {
+        let _ = write!(text, ", the mail server said {code}");
+    }
+    if let Some(at) = row.next_attempt {
+        let _ = write!(text, ", next try at {at}");
+    }
     text
 }
 

@@ -296,6 +296,7 @@ impl Metrics {
         if report.outcome() != PassOutcome::Failed {
             self.last_success.with_label_values(&[db, kind]).set(now.0);
         }
+        self.pin_collisions.with_label_values(&[db]).inc_by(report.collisions);
         for policy in &report.policies {
             for ((change, outcome), by) in &policy.changes {
                 self.changes.with_label_values(&[db, &policy.policy.0, change.as_str(), outcome.as_str()]).inc_by(*by);
@@ -358,10 +359,6 @@ impl Metrics {
     /// `class` is the kind of the store's error.
     pub fn database_error(&self, database: &str, class: &'static str) {
         self.database_errors.with_label_values(&[database, class]).inc();
-    }
-
-    pub fn pin_collisions(&self, database: &str, by: u64) {
-        self.pin_collisions.with_label_values(&[database]).inc_by(by);
     }
 
     pub fn leader(&self, database: &str, leads: bool) {

@@ -137,7 +137,10 @@ async fn pass(
     report.mail = totals;
     report.recovered.superseded += superseded;
     metrics.pass(&report, clock::now());
+    let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));
+    metrics.journal(&database.name, &counts, journal.reader().oldest_open().await?);
     journal.checkpoint().await?;
+    journal.close().await?;
     Ok(report)
 }
 

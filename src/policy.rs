@@ -20,6 +20,13 @@ impl Policy {
     pub fn excludes(&self) -> bool {
         self.pin.is_none() && self.placement.is_none()
     }
+
+    /// Whether applying the policy makes it stop matching: then it stays the keeper of those whom it served (R6).
+    pub fn ends_own_match(&self) -> bool {
+        let Some(Placement::MoveTo(target)) = &self.placement else { return false };
+        let Selector { cost_center, not_cost_center, .. } = &self.selector;
+        not_cost_center.contains(target) || (!cost_center.is_empty() && !cost_center.contains(target))
+    }
 }
 
 /// `match`: every condition given must hold; an absent or empty one holds for everybody.

@@ -2,8 +2,8 @@
 //! commented config.yaml, mail into a folder. The same number of users gives the same sandbox, so that a demonstration can be
 //! repeated.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use rusqlite::{Connection, params};
 
@@ -20,6 +20,16 @@ pub struct Sandbox {
     pub database: PathBuf,
     /// People, without the template user, roles and deleted rows.
     pub users: u32,
+}
+
+impl fmt::Display for Sandbox {
+    /// What was made and what to type next.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (dir, config) = (self.dir.display(), self.config.display());
+        writeln!(f, "Made a sandbox for {} users in {dir}.", self.users)?;
+        writeln!(f, "  credkeeper --config {config} plan      what a pass would do")?;
+        writeln!(f, "  credkeeper --config {config} --once    do it; the mails appear in {}", self.dir.join("outbox").display())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -182,9 +192,9 @@ fn person(i: u32) -> Person {
         surname,
         flag: USER,
         center: [DEFAULT, 3, 4, 5, 6][nth % 5],
-        directory: i % 2 == 0,
-        pins: vec![if i % 3 == 0 { NEVER } else { VALID }],
-        card: (i % 4 == 0).then(|| format!("04{:08X}", u64::from(i) * 2_654_435_761 % 0x1_0000_0000)),
+        directory: i.is_multiple_of(2),
+        pins: vec![if i.is_multiple_of(3) { NEVER } else { VALID }],
+        card: i.is_multiple_of(4).then(|| format!("04{:08X}", u64::from(i) * 2_654_435_761 % 0x1_0000_0000)),
     };
     let bare = |person: Person| Person { pins: Vec::new(), card: None, ..person };
     match i % 200 {

@@ -91,7 +91,8 @@ pub struct CostCentersMap {
     pub name: String,
     /// Columns of `users` that name the user's cost center.
     pub member_id: String,
-    pub member_number: String,
+    /// Absent where users hold the id alone (SafeQ 5): the number is then that of the cost center's own row.
+    pub member_number: Option<String>,
     /// A move writes through these names: refused while `false`.
     pub verified: bool,
 }

@@ -250,9 +250,11 @@ fn overrides_change_only_what_they_name() {
 }
 
 #[test]
-fn safeq5_needs_a_column_for_the_number_of_the_cost_center() {
+fn users_of_safeq5_hold_the_id_of_their_cost_center_alone() {
+    let shipped = map("safeq5", "{}");
+    assert_eq!((shipped.users.source, shipped.cost_centers.member_number), (None, None));
     let named = map("safeq5", "{cost_centers: {member: {number_column: ou_number}}}");
-    assert_eq!((named.users.source, named.cost_centers.member_number.as_str()), (None, "ou_number"));
+    assert_eq!(named.cost_centers.member_number.as_deref(), Some("ou_number"));
 }
 
 #[test]

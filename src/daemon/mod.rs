@@ -116,7 +116,12 @@ impl Daemon {
     /// From gaining the lead to losing it, or to the stop.
     async fn reign(&mut self, journal: &Journal, failures: &mut u32) -> Result<(), DaemonError> {
         let store = Arc::new(Store::connect(&self.database).await?);
-        store.reader().clock().await?; // is anybody there? if not, this is the error to show
+        // What passes by itself is waited out; whatever else is wrong the inspection tells, with what to do about it.
+        if let Err(e) = store.reader().clock().await
+            && e.is_transient()
+        {
+            return Err(e.into());
+        }
         self.inspect(&store).await?;
         let Some(lead) = self.lead(&store).await? else { return Ok(()) };
         self.metrics.leader(&self.database.name, true);
@@ -227,12 +232,34 @@ impl Daemon {
         }
         let mut passed = reconcile::pass(store, lead, journal, &self.config, &self.database, ask, &watch).await;
         passed.report.recovered = recovered;
+        if matches!(passed.error, Some(PassError::Stopped)) {
+            info!(pass.id = %passed.report.pass, "Ended the pass after the batch in hand; the next start goes on from there");
+            return Ok((passed.report, None));
+        }
         self.metrics.pass(&passed.report, clock::now());
         self.told(&passed.report);
+        self.keep_journal(journal, ask.kind).await;
         match passed.error {
             Some(PassError::Store(e)) if !e.is_about_rows() => Err(DaemonError::Store(e)),
             Some(PassError::CommitUnknown(e)) => Err(DaemonError::Store(e)),
             _ => Ok((passed.report, passed.newest)),
+        }
+    }
+
+    /// Shows how the journal stands; after a full comparison also lets go of what it need not keep.
+    async fn keep_journal(&self, journal: &Journal, kind: PassKind) {
+        let upkeep = async {
+            if kind == PassKind::Resync {
+                journal.forget_old(self.config.journal.keep, clock::now()).await?;
+                journal.checkpoint().await?;
+            }
+            let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));
+            self.metrics.journal(&self.database.name, &counts, journal.reader().oldest_open().await?);
+            Ok::<(), JournalError>(())
+        };
+        if let Err(e) = upkeep.await {
+            self.metrics.journal_write_error();
+            warn!(error.kind = e.kind(), "The upkeep of the journal failed: {}", chain(&e));
         }
     }
 

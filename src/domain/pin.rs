@@ -71,10 +71,10 @@ impl PinFormat {
 }
 
 fn md5_hex(digits: &str) -> String {
-    use std::fmt::Write;
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut hex = String::with_capacity(32);
     for byte in Md5::digest(digits.as_bytes()) {
-        let _ = write!(hex, "{byte:02x}");
+        hex.extend([byte >> 4, byte & 15].map(|half| char::from(DIGITS[usize::from(half)])));
     }
     hex
 }

@@ -4,9 +4,9 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::View;
 use super::error::{Doing, JournalError};
-use super::issue::{KIND_CREDENTIAL, KIND_MOVED, KIND_PIN, state_of};
+use super::issue::{KIND_CREDENTIAL, KIND_PIN, state_of};
 use super::state::State;
-use crate::domain::{IssuanceId, PassId, PolicyName, Timestamp, UserId, WallClock};
+use crate::domain::{PolicyName, Timestamp};
 use crate::inventory::{Facts, User};
 
 /// What is known of one user: the facts, and which of the PINs are ours.
@@ -17,29 +17,6 @@ pub(super) struct Known {
 
 /// How many issuances are in each state, all states named.
 pub type StateCounts = [(State, u64); State::ALL.len()];
-
-/// One line of a user's history.
-#[derive(Clone, PartialEq, Debug)]
-pub struct HistoryRow {
-    pub issuance: IssuanceId,
-    pub pass: PassId,
-    pub policy: PolicyName,
-    pub state: State,
-    pub pin_issued: bool,
-    pub moved: bool,
-    pub pin_expires: Option<WallClock>,
-    pub planned_at: Timestamp,
-    /// When it was known whether it was committed.
-    pub committed_at: Option<Timestamp>,
-    /// When the mail was accepted, or whatever else ended it.
-    pub ended_at: Option<Timestamp>,
-    pub attempts: u32,
-    /// When the mail is tried again; only while it waits.
-    pub next_attempt: Option<Timestamp>,
-    /// What the mail server said last.
-    pub last_reply: Option<u16>,
-    pub message_id: Option<String>,
-}
 
 /// The user's newest issuances of each meaning; greater ids are newer.
 #[derive(Default)]
@@ -124,46 +101,6 @@ impl View {
             )
             .and_then(|mut s| s.query_row([], |r| r.get(0).map(Timestamp)).optional())
             .reading("the oldest open issuance")
-    }
-
-    pub(super) fn user_history(&self, user: UserId, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
-        const WHAT: &str = "a user's history";
-        let mut rows = self
-            .db
-            .prepare_cached(
-                "SELECT i.id, b.pass, i.policy, coalesce(i.state, b.state), i.kinds, i.pin_expires, b.planned_at, b.settled_at, \
-                 i.settled_at, i.attempts, i.next_attempt, i.reply, i.message_id \
-                 FROM issuance i JOIN batch b ON b.id = i.batch WHERE i.user = ?1 ORDER BY i.id DESC LIMIT ?2",
-            )
-            .reading(WHAT)?;
-        let mut rows = rows.query([user.0, limit as i64]).reading(WHAT)?;
-        let mut history = Vec::new();
-        while let Some(row) = rows.next().reading(WHAT)? {
-            let state = state_of(row.get_ref(3).and_then(|v| Ok(v.as_str()?)).reading(WHAT)?)?;
-            let read = || -> Result<HistoryRow, rusqlite::Error> {
-                let kinds: i64 = row.get(4)?;
-                let settled: Option<i64> = row.get(7)?;
-                let next_attempt: Option<i64> = row.get(10)?;
-                Ok(HistoryRow {
-                    issuance: IssuanceId(row.get(0)?),
-                    pass: PassId(row.get(1)?),
-                    policy: PolicyName(row.get(2)?),
-                    state,
-                    pin_issued: kinds & KIND_PIN != 0,
-                    moved: kinds & KIND_MOVED != 0,
-                    pin_expires: row.get::<_, Option<i64>>(5)?.map(WallClock),
-                    planned_at: Timestamp(row.get(6)?),
-                    committed_at: settled.filter(|_| state != State::Abandoned).map(Timestamp),
-                    ended_at: row.get::<_, Option<i64>>(8)?.map(Timestamp),
-                    attempts: row.get(9)?,
-                    next_attempt: next_attempt.filter(|_| state == State::Committed).map(Timestamp),
-                    last_reply: row.get(11)?,
-                    message_id: row.get(12)?,
-                })
-            };
-            history.push(read().reading(WHAT)?);
-        }
-        Ok(history)
     }
 }
 

@@ -28,6 +28,7 @@ mod blob;
 mod desk;
 mod error;
 mod file;
+mod history;
 mod issue;
 mod ledger;
 mod outbox;
@@ -40,8 +41,9 @@ mod upkeep;
 mod visit;
 
 pub use error::JournalError;
+pub use history::HistoryRow;
 pub use issue::{Unresolved, Written};
-pub use ledger::{HistoryRow, StateCounts};
+pub use ledger::StateCounts;
 pub use outbox::{Answer, Answered, PendingMail};
 pub use passes::PassRecord;
 pub use state::{Event, IllegalTransition, State};
@@ -338,6 +340,11 @@ impl JournalReader {
     /// The user's issuances, newest first. No secrets.
     pub async fn user_history(&self, user: UserId, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
         self.look(move |view| view.user_history(user, limit)).await
+    }
+
+    /// Issuances whose mail is not accepted yet, or never will be; oldest first, no secrets.
+    pub async fn unfinished(&self, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
+        self.look(move |view| view.unfinished(limit)).await
     }
 
     /// The newest passes of these kinds, newest first.

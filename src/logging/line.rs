@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 use tracing::Level;
 
@@ -85,15 +85,16 @@ impl Line<'_> {
         out.write_str(&printable_json(&line))
     }
 
-    fn time(&self) -> impl std::fmt::Display {
-        self.time.format("%Y-%m-%dT%H:%M:%S%.3fZ")
+    fn time(&self) -> String {
+        self.time.to_rfc3339_opts(SecondsFormat::Millis, true)
     }
 }
 
 /// As it is where it is one word; else in quotes, with escapes.
 fn quoted(out: &mut String, text: &str) -> std::fmt::Result {
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'=');
     let awkward = |c: char| c.is_whitespace() || is_unprintable(c) || matches!(c, '"' | '=');
-    if !text.is_empty() && !text.contains(awkward) {
+    if !text.is_empty() && (text.bytes().all(plain) || !text.contains(awkward)) {
         return out.write_str(text);
     }
     let inside = text.replace('\\', r"\\").replace('"', "\\\"");

@@ -100,7 +100,7 @@ fn a_refusal_stays_visible_until_a_full_pass_is_free_of_it() {
     (poll.kind, poll.counts) = (PassKind::Poll, None);
     m.pass(&troubled(), NOW);
     let stopped = r#"limit_stopped{database="main",limit="users_per_pass"} 1"#;
-    shows(&m, &[stopped, r#"limit_stops_total{database="main",limit="users_per_pass"} 1"#]);
+    shows(&m, &[stopped, r#"limit_stops_total{database="main",limit="users_per_pass"} 1"#, r#"pin_collisions_total{database="main"} 3"#]);
     m.pass(&poll, NOW);
     shows(&m, &[stopped]);
     m.pass(&quiet(), NOW);
@@ -148,7 +148,6 @@ fn mails_the_journal_and_errors_are_counted() {
     m.journal("main", &[("planned", 1), ("committed", 7)], Some(Timestamp(1_785_000_000)));
     m.journal_write_error();
     m.database_error("main", "connect");
-    m.pin_collisions("main", 3);
     m.leader("main", true);
     m.insecure(Insecure::MailPlaintext, true);
     shows(
@@ -162,7 +161,6 @@ fn mails_the_journal_and_errors_are_counted() {
             r#"journal_oldest_timestamp_seconds{database="main"} 1785000000"#,
             "journal_write_errors_total 1",
             r#"database_errors_total{class="connect",database="main"} 1"#,
-            r#"pin_collisions_total{database="main"} 3"#,
             r#"leader{database="main"} 1"#,
             r#"config_insecure{what="mail_plaintext"} 1"#,
         ],

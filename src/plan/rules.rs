@@ -116,7 +116,7 @@ impl<'a> Planner<'a> {
     /// The first policy that matches, unless an earlier one keeps the user.
     pub fn owner(&self, user: &User, facts: &Facts) -> Option<Owner> {
         let matched = self.policies.iter().position(|p| self.mismatch(&p.selector, user).is_none());
-        let keeper = facts.keeper.as_ref().and_then(|k| self.policies.iter().position(|p| p.name == *k));
+        let keeper = facts.keeper.as_ref().and_then(|k| self.policies.iter().position(|p| p.name == *k && p.ends_own_match()));
         match (matched, keeper) {
             (Some(m), Some(k)) if k < m => Some(Owner { policy: k, kept: true }),
             (Some(m), _) => Some(Owner { policy: m, kept: false }),

@@ -148,6 +148,7 @@ fn the_table() {
         ("a keeper neither issues anew nor moves", vec![visitors().rewriting(Expired)], user().at(Membership { id: CostCenterId(9), number: 9 }), kept(), SETTLED),
         ("a later policy does not take a kept user", vec![visitors(), policy("all")], user().at(HAS), kept(), SETTLED),
         ("an earlier policy takes a kept user", vec![policy("all"), visitors()], user().at(HAS), kept(), issue()),
+        ("a policy whose match its own action does not end keeps nobody", vec![policy("visitors").for_logins("x").rewriting(Expired)], user().pin(Some(-9), true), kept(), Verdict::Untouched(Untouched::NoPolicy)),
         ("the keeper's policy is gone", vec![policy("other").for_logins("x")], user().at(HAS), kept(), Verdict::Untouched(Untouched::NoPolicy)),
         ("the first policy that matches owns", vec![policy("p").for_logins("visitor@.*"), policy("q")], user(), none(), issue()),
         ("a pattern matches the whole login", vec![policy("p").for_logins("visitor")], user(), none(), Verdict::Untouched(Untouched::NoPolicy)),

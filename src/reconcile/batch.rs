@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use tracing::{debug, info, warn};
 
-use super::{Looked, PassError, Watch, step_codes, with_facts};
+use super::{Looked, PassError, Watch, kinds, step_codes, with_facts};
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{PassId, PinFormat, Timestamp, UserId};
 use crate::inventory::User;
@@ -235,11 +235,14 @@ impl Batches<'_> {
 
     fn done(&self, staged: &Staged, report: &mut Report) {
         let told = &mut report.policies[staged.step.policy()];
+        let (mut codes, mut done) = (Vec::new(), Vec::new());
         for kind in kinds(&staged.step) {
             told.count(kind, ChangeOutcome::Applied, 1);
-            info!(user.id = %staged.user.id, change.kind = kind.as_str(), outcome = "applied", pass.id = %self.pass,
-                policy = %told.policy, reason = step_codes(&staged.step).join(","), "{} for user {}", kind.done(), staged.user.id);
+            codes.push(kind.as_str());
+            done.push(kind.done());
         }
+        info!(user.id = %staged.user.id, change.kind = codes.join(","), outcome = "applied", pass.id = %self.pass,
+            policy = %told.policy, reason = step_codes(&staged.step).join(","), "User {}: {}", staged.user.id, done.join(", "));
         let removed = staged.change.pin.as_ref().map_or(0, |p| p.old.len().saturating_sub(1) as u64);
         told.count(ChangeKind::PinDeleted, ChangeOutcome::Applied, removed);
         self.line(&staged.step, &staged.user.login, "applied");
@@ -278,10 +281,4 @@ impl Batches<'_> {
         let policy = &self.config.policies[step.policy()].name.0;
         (self.watch.line)(Line { user: step.user, login, policy, state, codes: &step_codes(step) });
     }
-}
-
-fn kinds(step: &Step) -> impl Iterator<Item = ChangeKind> + use<> {
-    let pin = step.pin.map(|_| ChangeKind::PinIssued);
-    let place = step.cost_center.map(|_| ChangeKind::CostCenterMoved);
-    pin.into_iter().chain(place)
 }

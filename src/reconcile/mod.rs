@@ -3,7 +3,7 @@
 //!
 //! 1. **Look**: one streamed read, joined with what the journal knows; of each due user 16 bytes stay in memory.
 //! 2. **Judge**: limits, per policy. What exceeds them changes nothing.
-//! 3. **Act**: batches, most urgent first ([`batch`]). With the stream closed, each takes the write lock, reads its users
+//! 3. **Act**: batches, most urgent first (`batch.rs`). With the stream closed, each takes the write lock, reads its users
 //!    again, plans them again, draws, writes, tells the journal, and commits.
 
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::mint::{self, MintError};
 use crate::plan::limits::{self, Figures};
 use crate::plan::{Plan, Planner, Reason, Step, Verdict, rules};
 use crate::policy::Policy;
-use crate::report::{Line, PassKind, PolicyReport, Problem, Report};
+use crate::report::{ChangeKind, ChangeOutcome, Line, PassKind, PolicyReport, Problem, Report};
 use crate::store::{Filter, Leadership, Needs, Reader, Store, StoreError, Wanted};
 
 mod batch;
@@ -124,8 +124,9 @@ pub async fn preview(
         Err(error) => report.error = Some(chain(&error)),
         Ok(mut looked) => {
             report.read_ms = millis(read);
-            if let Err(error) = judge(reader, journal, config, ask, &mut looked, &mut report).await {
-                report.error = Some(chain(&error));
+            match judge(reader, journal, config, ask, &mut looked, &mut report).await {
+                Ok(()) => looked.plan.steps.iter().for_each(|step| would(step, &mut report)),
+                Err(error) => report.error = Some(chain(&error)),
             }
         }
     }
@@ -250,6 +251,20 @@ fn tell(policies: &[Policy], user: &User, verdict: Verdict, report: &mut Report,
 
 fn step_codes(step: &Step) -> Vec<&'static str> {
     [step.pin, step.cost_center].into_iter().flatten().map(Reason::as_str).collect()
+}
+
+/// Counts a step of a preview as the change that it would be.
+fn would(step: &Step, report: &mut Report) {
+    let told = &mut report.policies[step.policy()];
+    kinds(step).for_each(|kind| told.count(kind, ChangeOutcome::Applied, 1));
+    told.count(ChangeKind::PinDeleted, ChangeOutcome::Applied, u64::from(step.replaces.saturating_sub(1)));
+}
+
+/// The kinds of change that a step asks for.
+fn kinds(step: &Step) -> impl Iterator<Item = ChangeKind> + use<> {
+    let pin = step.pin.map(|_| ChangeKind::PinIssued);
+    let place = step.cost_center.map(|_| ChangeKind::CostCenterMoved);
+    pin.into_iter().chain(place)
 }
 
 /// Takes the steps of refused policies out of the plan.

@@ -143,9 +143,9 @@ impl ChangeKind {
     /// What the log says when it has happened.
     pub fn done(self) -> &'static str {
         match self {
-            ChangeKind::PinIssued => "Issued a PIN",
-            ChangeKind::PinDeleted => "Removed a PIN",
-            ChangeKind::CostCenterMoved => "Changed the cost center",
+            ChangeKind::PinIssued => "issued a PIN",
+            ChangeKind::PinDeleted => "removed a PIN",
+            ChangeKind::CostCenterMoved => "changed the cost center",
         }
     }
 }

@@ -93,6 +93,7 @@ pub(crate) fn troubled() -> Report {
     visitors.skipped.insert(Skip::BadAddress, 1);
     report.policies[1].due = 4_000;
     report.policies[1].refused = true;
+    report.collisions = 3;
     report.policies.push(policy("students"));
     report.policies[2].skipped.insert(Skip::Blocked, 40);
     let students = report.policies[2].policy.clone();

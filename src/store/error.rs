@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-/// Variants are named for what failed; [`Cause`] says how.
+/// Variants are named for what failed; their cause says how.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("could not connect to {server}")]

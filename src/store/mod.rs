@@ -95,7 +95,7 @@ pub struct UserChange {
 pub struct PinChange {
     pub old: Vec<StoredPin>,
     pub new: StoredValue,
-    /// The new PIN in every stored form: if any stands anywhere, the verdict is `PinTaken`.
+    /// The new PIN in every stored form, `new` among them: if any stands anywhere, the verdict is `PinTaken`.
     pub forms: [StoredValue; 4],
     pub expires: Option<WallClock>,
 }

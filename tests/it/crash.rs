@@ -1,7 +1,7 @@
 //! kill -9 at random moments: no credential may be lost, and none be mailed that is not the one in the database.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
 use rand::RngExt;
@@ -14,24 +14,36 @@ const KILLS: usize = 20;
 #[tokio::test(flavor = "multi_thread")]
 async fn after_twenty_kills_every_pin_is_the_one_of_the_last_mail() {
     let site = Site::with_people(USERS).await.with_config(|yaml| yaml.replace("batch_size: 1000", "batch_size: 50"));
-    let (mut cut, mut finished) = (0, 0);
+    let due = "(0, 1, 6, 8, 10, 11, 12)";
+    let served = format!(
+        "SELECT count(*) FROM users_cards WHERE card LIKE 'PIN%' AND pin_expiration_date > localtimestamp + interval '20 days' AND user_id % 16 IN {due}"
+    );
+    let (mut cut, mut finished, mut progress) = (0, 0, Vec::new());
     for kill in 0..KILLS {
-        // Early kills fall into the start and the read, later ones into writing and mailing.
-        let moment = Duration::from_millis(rand::rng().random_range(30..(200 + 60 * kill as u64)));
+        // Every other kill may fall anywhere; the others fall into writing and mailing, however slow the machine is.
         let run = site.start(&["--once"]);
-        tokio::time::sleep(moment).await;
+        if kill % 2 == 1 {
+            let before = progress.last().copied().unwrap_or_default();
+            let until = Instant::now() + Duration::from_secs(30);
+            while site.number(&served).await == before && Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(rand::rng().random_range(0..400))).await;
         if run.kill() {
             cut += 1;
         } else {
             finished += 1;
         }
+        progress.push(site.number(&served).await);
     }
-    println!("{cut} runs were cut, {finished} had ended before");
+    println!("{cut} runs were cut, {finished} had ended before; users served after each: {progress:?}");
     assert!(cut >= KILLS / 2, "most kills must hit a living process: {cut}");
+    let during = progress.windows(2).filter(|w| w[1] > w[0]).count();
+    assert!(during >= 5, "too few kills fell into writing: {progress:?}");
     let last = site.once(&[]);
     assert_eq!(last.code, 0, "{}", last.all());
 
-    let due = "(0, 1, 6, 8, 10, 11, 12)";
     let stored = site
         .rows(&format!(
             "SELECT CASE u.id % 16 WHEN 12 THEN login ELSE email END, card FROM users u JOIN users_cards c ON c.user_id = u.id

@@ -7,7 +7,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ const HELP: &str = "these tests need PostgreSQL's server programs (initdb, postg
 pub struct Cluster {
     pub port: u16,
     dir: PathBuf,
+    _server: Child,
 }
 
 /// A database of its own, as the superuser sees it.
@@ -133,11 +134,12 @@ fn start() -> Cluster {
             shell.uid(uid).gid(gid);
         }
         let mut child = shell.spawn().expect("a shell for the server");
-        // Never closed by us: the end of this process closes it.
-        std::mem::forget(child.stdin.take());
         if prepare(port) {
-            return Cluster { port, dir };
+            // Its standard input is never closed by us: the end of this process closes it.
+            return Cluster { port, dir, _server: child };
         }
+        let _ = child.kill();
+        let _ = child.wait();
     }
     panic!("PostgreSQL did not start: {}", fs::read_to_string(dir.join("log")).unwrap_or_default());
 }

@@ -322,7 +322,7 @@ impl Process {
     pub async fn until(&self, step: Step) {
         let Step::Ready = step;
         let until = Instant::now() + Duration::from_secs(60);
-        while !get(self.http_port, "/readyz").await.is_some_and(|(status, _)| status == 200) {
+        while get(self.http_port, "/readyz").await.is_none_or(|(status, _)| status != 200) {
             assert!(Instant::now() < until, "not ready:\n{}", read(&self.err));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -375,7 +375,7 @@ impl Mail {
 
 /// The envelope decides who gets the mail; the header must say the same.
 fn envelope(mail: Mail, recipients: &[String]) -> Mail {
-    assert_eq!(recipients, [mail.to.clone()], "envelope and header differ");
+    assert_eq!(recipients, std::slice::from_ref(&mail.to), "envelope and header differ");
     mail
 }
 

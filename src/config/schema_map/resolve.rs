@@ -16,7 +16,7 @@ pub(in crate::config) fn resolve(reader: &Reader, profile: Profile, overrides: O
     let mut section = Section::new(reader, key, &node);
     let users = section.required("users", "a mapping of tables and columns").and_then(|field| users(&field));
     let cards = section.required("cards", "a mapping of tables and columns").and_then(|field| cards(&field));
-    let cost_centers = section.required("cost_centers", "a mapping of tables and columns").and_then(|field| cost_centers(&field, profile));
+    let cost_centers = section.required("cost_centers", "a mapping of tables and columns").and_then(|field| cost_centers(&field));
     section.field("roles").and_then(|field| roles(&field));
     section.later("jobs", "print jobs");
     section.finish();
@@ -102,7 +102,7 @@ fn insert_defaults(field: &Field<'_>) -> Option<Vec<(String, Value)>> {
     pairs.collect::<Vec<_>>().into_iter().collect()
 }
 
-fn cost_centers(field: &Field<'_>, profile: Profile) -> Option<CostCentersMap> {
+fn cost_centers(field: &Field<'_>) -> Option<CostCentersMap> {
     let mut section = field.section("a mapping of tables and columns")?;
     section.or("model", (), |model| model.word(&[("column", ())], &["users_rows", "link_table"]));
     let table = required_name(&mut section, "table");
@@ -111,20 +111,10 @@ fn cost_centers(field: &Field<'_>, profile: Profile) -> Option<CostCentersMap> {
     let member = member.and_then(|member| {
         let mut section = member.section("{id_column: NAME, number_column: NAME}")?;
         let id = required_name(&mut section, "id_column");
-        let number = match section.field("number_column") {
-            Some(number) => name(&number),
-            None => {
-                let whose = if profile == Profile::SafeQ5 { "profile safeq5 knows none: " } else { "" };
-                let key = section.key_of("number_column");
-                let message = format!(
-                    "{whose}users without the number of their cost center are not yet supported; name the column of users that holds it"
-                );
-                section.reader.problem(section.at(), &key, message);
-                None
-            }
-        };
+        let number = section.field("number_column").map(|number| name(&number));
         section.finish();
-        Some((id?, number?))
+        // Given and wrong is a problem; absent is a map of its own.
+        Some((id?, number.map_or(Some(None), |named| named.map(Some))?))
     });
     section.later("where", "cost centers kept as rows of users");
     section.later("link", "cost centers kept in a link table");

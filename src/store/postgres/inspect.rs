@@ -9,6 +9,10 @@ use crate::store::{Check, Needs};
 use super::*;
 
 mod refusal;
+mod rights;
+
+/// How many cards are looked at for their form.
+const SAMPLE: i64 = 10_000;
 
 /// The values that this format writes are at most this long.
 fn longest(format: PinFormat) -> i64 {
@@ -227,7 +231,8 @@ impl Postgres {
         }
         let centers = &map.cost_centers;
         if needs.cost_centers || needs.moves {
-            of_users.extend([(&centers.member_id, Class::Whole), (&centers.member_number, Class::Whole)]);
+            of_users.push((&centers.member_id, Class::Whole));
+            of_users.extend(centers.member_number.iter().map(|column| (column, Class::Whole)));
         }
         let expires = &map.cards.expires;
         let of_cards =
@@ -290,58 +295,6 @@ impl Postgres {
         }
     }
 
-    async fn privileges(&self, client: &Client, needs: &Needs, tables: &[Table], card_columns: &[Column]) -> Result<Check, StoreError> {
-        let map = &self.db.map;
-        let (users, cards) = (&tables[0], &tables[1]);
-        // (table, column; none for the whole table, privilege)
-        let mut wanted: Vec<(&Table, Option<&String>, &str)> = Vec::new();
-        for table in tables {
-            wanted.extend(table.wanted.iter().map(|(column, _)| (table, Some(column), "SELECT")));
-        }
-        let expires = &map.cards.expires.column;
-        for column in [&map.cards.user, &map.cards.value, expires].into_iter().chain(map.cards.insert_defaults.iter().map(|(n, _)| n)) {
-            wanted.push((cards, Some(column), "INSERT"));
-        }
-        wanted.extend([&map.cards.value, expires].map(|column| (cards, Some(column), "UPDATE")));
-        wanted.push((cards, None, "DELETE"));
-        if needs.moves {
-            wanted.extend([&map.cost_centers.member_id, &map.cost_centers.member_number].map(|c| (users, Some(c), "UPDATE")));
-        }
-        let mut binder = Binder::postgres();
-        let texts = |of: &dyn Fn(&(&Table, Option<&String>, &str)) -> Option<String>| Arg::Texts(wanted.iter().map(of).collect());
-        let names = binder.bind(texts(&|(table, ..)| Some(table.qualified.clone())));
-        let columns = binder.bind(texts(&|(_, column, _)| column.cloned()));
-        let rights = binder.bind(texts(&|(.., right)| Some((*right).to_owned())));
-        // A column grant serves as well as one on the whole table.
-        let sql = format!(
-            "SELECT w.right_, w.name, current_user::text FROM unnest({names}, {columns}, {rights}) w(name, col, right_)
-              WHERE NOT CASE WHEN w.col IS NULL THEN has_table_privilege(w.name, w.right_) ELSE has_column_privilege(w.name, w.col, w.right_) END
-              GROUP BY 1, 2, 3 ORDER BY 2, 1"
-        );
-        let rows = self.rows(client, "look for privileges", &sql, &binder.args).await?;
-        let mut grants: Vec<String> =
-            rows.iter().map(|r| format!("GRANT {} ON {} TO {};", r.get::<_, &str>(0), r.get::<_, &str>(1), quoted(r.get(2)))).collect();
-        grants.extend(self.sequence_rights(client, cards, card_columns).await?);
-        if grants.is_empty() {
-            return Ok(Check::ok("privileges", "all that the policies need"));
-        }
-        Ok(Check::failed("privileges", format!("{} missing", grants.len()), grants.join(" ")))
-    }
-
-    /// An insert that takes a number from a sequence needs USAGE on it.
-    async fn sequence_rights(&self, client: &Client, cards: &Table, columns: &[Column]) -> Result<Vec<String>, StoreError> {
-        let numbered: Vec<Option<String>> = columns.iter().filter(|c| c.has_default).map(|c| Some(c.name.clone())).collect();
-        let mut binder = Binder::postgres();
-        let (table, numbered) = (binder.text(&cards.qualified), binder.bind(Arg::Texts(numbered)));
-        let sql = format!(
-            "SELECT s.name, current_user::text FROM (SELECT pg_get_serial_sequence({table}, c.name) AS name FROM unnest({numbered}) c(name)
-               JOIN pg_attribute a ON a.attrelid = to_regclass({table}) AND a.attname = c.name AND coalesce(to_json(a) ->> 'attidentity', '') = '') s
-              WHERE s.name IS NOT NULL AND NOT has_sequence_privilege(s.name, 'USAGE')"
-        );
-        let rows = self.rows(client, "look for sequences", &sql, &binder.args).await?;
-        Ok(rows.iter().map(|r| format!("GRANT USAGE ON SEQUENCE {} TO {};", r.get::<_, &str>(0), quoted(r.get(1)))).collect())
-    }
-
     async fn index(&self, client: &Client, cards: &Table) -> Result<Check, StoreError> {
         let column = &self.db.map.cards.user;
         let mut binder = Binder::postgres();
@@ -362,18 +315,26 @@ impl Postgres {
         Ok(Check::warning("card index", format!("no index on {}({column})", cards.name), advice))
     }
 
-    /// How many values have the shape of each form; never a value.
+    /// How many values of the newest users have the shape of each form; never a value. A part is enough to see a wrong setting,
+    /// and to look at a million cards would take as long as a whole pass.
     async fn formats(&self, client: &Client, cards: &Table) -> Result<Check, StoreError> {
         let value = format!("c.{}::text", quoted(&self.db.map.cards.value));
         let plain = PinFormat::Plain { max_length: 8 };
         let forms = [PinFormat::Md5, PinFormat::Md5WithoutPrefix, PinFormat::Prefix, plain];
-        let counts: Vec<String> = forms.iter().map(|form| format!("count(*) FILTER (WHERE {})", is_pin(*form, &value))).collect();
-        let sql = format!("SELECT {}, count(*) FROM {} c", counts.join(", "), cards.qualified);
+        let counts: Vec<String> = forms.iter().map(|form| format!("count(*) FILTER (WHERE {})", is_pin(*form, &value, true))).collect();
+        let sql = format!(
+            "SELECT {counts}, count(*) FROM (SELECT k.{card} FROM {table} k ORDER BY k.{owner} DESC LIMIT {SAMPLE}) c",
+            counts = counts.join(", "),
+            card = quoted(&self.db.map.cards.value),
+            table = cards.qualified,
+            owner = quoted(&self.db.map.cards.user),
+        );
         let rows = self.rows(client, "look at the PIN formats", &sql, &[]).await?;
         let row = only(&rows, "look at the PIN formats")?;
         let [md5, bare, prefix, plain, all] = [0, 1, 2, 3, 4].map(|i| row.get::<_, i64>(i));
         let other = all - md5 - bare - prefix - plain;
-        let found = format!("{md5} md5, {bare} md5_without_prefix, {prefix} prefix, {plain} of 1 to 8 digits, {other} other");
+        let part = if all == SAMPLE { format!("of the newest {SAMPLE}: ") } else { String::new() };
+        let found = format!("{part}{md5} md5, {bare} md5_without_prefix, {prefix} prefix, {plain} of 1 to 8 digits, {other} other");
         let (ours, name) = match self.db.pin_format {
             PinFormat::Md5 => (md5, "md5"),
             PinFormat::Md5WithoutPrefix => (bare, "md5_without_prefix"),

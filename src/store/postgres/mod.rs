@@ -5,19 +5,16 @@
 //! users is never reused for a thousand, and a connection pooler in between sees no prepared statements.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
-use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, Row};
 
+use crate::config::DatabaseConfig;
 use crate::config::schema_map::Zone;
-use crate::config::{DatabaseConfig, DatabaseTarget};
 use crate::domain::{CostCenter, CostCenterId, CostCenterRef, UserId, WallClock};
 use crate::inventory::Counts;
 
@@ -28,12 +25,11 @@ use super::{AfterImage, Wanted};
 mod expiry;
 mod inspect;
 mod read;
+mod session;
 mod write;
 
+use session::{GRACE, SETTINGS, cancel, connect_limit, server, session, within};
 pub(super) use write::{Transaction, Writer};
-
-/// What a client waits longer than the server's own `statement_timeout`, so that the server's answer comes first.
-const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct Postgres {
     db: DatabaseConfig,
@@ -86,7 +82,8 @@ impl Postgres {
         // that test would see the option. Clean resets it, so it is set again each time.
         let read_only = || {
             Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
-                Box::pin(async move { client.batch_execute("SET default_transaction_read_only = on").await.map_err(HookError::Backend) })
+                let settings = format!("SET default_transaction_read_only = on; {SETTINGS}");
+                Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
             })
         };
         let pool = Pool::builder(manager)
@@ -134,10 +131,12 @@ impl Postgres {
         let users = qualified(&map.users.table);
         let mut binder = Binder::postgres();
         let table = binder.text(&users);
+        let cost_centers = qualified(&map.cost_centers.table);
+        let places = binder.text(&cost_centers);
         let sql = format!(
             "SELECT n.nspname::text, current_setting('server_version_num')::bigint,
                     (SELECT array_agg(a.attname::text) FROM pg_attribute a
-                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), to_regclass({places}) IS NOT NULL
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({table})"
         );
         let rows = self.rows(client, "look for the users table", &sql, &binder.args).await?;
@@ -158,9 +157,9 @@ impl Postgres {
         Ok(Layout {
             card_types: types.iter().map(|r| (r.get(0), r.get(1))).collect(),
             cards,
-            cost_centers: qualified(&map.cost_centers.table),
+            cost_centers,
             schema: row.get(0),
-            member: has(&map.cost_centers.member_id) && has(&map.cost_centers.member_number),
+            member: has(&map.cost_centers.member_id) && map.cost_centers.member_number.as_ref().map_or(row.get(3), has),
             source: map.users.source.as_ref().is_some_and(has),
             materialized: if row.get::<_, i64>(1) >= 120_000 { "AS MATERIALIZED" } else { "AS" },
             users,
@@ -193,7 +192,7 @@ impl Postgres {
         let sql = format!(
             "SELECT (SELECT count(*) FROM {cards} c WHERE {pin}), count(*) FILTER (WHERE {real}), coalesce(max(u.{id}), 0)::bigint FROM {users} u",
             cards = layout.cards,
-            pin = is_pin(self.db.pin_format, &value),
+            pin = is_pin(self.db.pin_format, &value, true),
             id = quoted(&map.users.id),
             users = layout.users,
         );
@@ -275,6 +274,7 @@ impl Postgres {
                 tracing::debug!(error = %Cause::from(error), "A database session ended");
             }
         });
+        within("set up the session", limit, client.batch_execute(SETTINGS)).await?;
         Ok(client)
     }
 
@@ -282,9 +282,6 @@ impl Postgres {
     pub(super) async fn lead(&self) -> Result<Option<(Client, i64)>, StoreError> {
         let client = self.connect_alone().await?;
         let key = self.layout(&client).await?.leader_lock();
-        // This session idles by design; from version 14 on a server may be set to end such sessions.
-        let stay = "SELECT set_config('idle_session_timeout', '0', false) WHERE current_setting('server_version_num')::int >= 140000";
-        self.rows(&client, "prepare the leadership session", stay, &[]).await?;
         let mut binder = Binder::postgres();
         let sql = format!("SELECT pg_try_advisory_lock({})", binder.int(key));
         let rows = self.rows(&client, "take the leadership", &sql, &binder.args).await?;
@@ -318,75 +315,6 @@ impl Arg {
 
 fn only<'r>(rows: &'r [Row], step: &'static str) -> Result<&'r Row, StoreError> {
     rows.first().ok_or_else(|| StoreError::query(step, Cause::new(Kind::Query, "the answer was empty")))
-}
-
-fn server(db: &DatabaseConfig) -> String {
-    match &db.target {
-        DatabaseTarget::Postgres { hosts, .. } => hosts.iter().map(|(h, p)| format!("{h}:{p}")).collect::<Vec<_>>().join(", "),
-        DatabaseTarget::Sqlite { path } => path.display().to_string(),
-    }
-}
-
-/// `connect_timeout` bounds one TCP connect; the whole, over all hosts and with the login, is bounded by this.
-fn connect_limit(db: &DatabaseConfig) -> Duration {
-    let hosts = match &db.target {
-        DatabaseTarget::Postgres { hosts, .. } => hosts.len().max(1),
-        DatabaseTarget::Sqlite { .. } => 1,
-    };
-    db.connect_timeout * u32::try_from(hosts).unwrap_or(1) + GRACE
-}
-
-/// The settings of every session. The time zone is left alone: `local` means the server's own.
-fn session(db: &DatabaseConfig) -> tokio_postgres::Config {
-    let mut config = tokio_postgres::Config::new();
-    if let DatabaseTarget::Postgres { hosts, database, user, password } = &db.target {
-        for (host, port) in hosts {
-            config.host(host).port(*port);
-        }
-        config.dbname(database).user(user);
-        if let Some(password) = password {
-            config.password(password.expose());
-        }
-        if hosts.len() > 1 {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-    }
-    let idle = Duration::from_secs(30);
-    config
-        .application_name("credkeeper")
-        .connect_timeout(db.connect_timeout)
-        .keepalives(true)
-        .keepalives_idle(idle)
-        .keepalives_interval(Duration::from_secs(10))
-        .tcp_user_timeout(Duration::from_secs(60))
-        .options(format!("-c statement_timeout={} -c idle_in_transaction_session_timeout=30000", db.statement_timeout.as_millis()));
-    config
-}
-
-/// Waits for an answer no longer than `limit`, and notes how long it took.
-async fn within<T>(
-    step: &'static str,
-    limit: Duration,
-    call: impl Future<Output = Result<T, tokio_postgres::Error>>,
-) -> Result<T, StoreError> {
-    let start = Instant::now();
-    let answer = tokio::time::timeout(limit, call).await;
-    let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::debug!(query = step, duration_ms, ok = matches!(answer, Ok(Ok(_))), "Asked the database");
-    match answer {
-        Ok(answer) => answer.map_err(|e| StoreError::query(step, e)),
-        Err(_) => Err(StoreError::Deadline { step, after: limit }),
-    }
-}
-
-/// Asks the server to stop what this session does, without waiting for it.
-fn cancel(client: &Client) {
-    let token = client.cancel_token();
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(async move {
-            let _ = tokio::time::timeout(GRACE, token.cancel_query(NoTls)).await;
-        });
-    }
 }
 
 /// So that callers need not name the pool's lifetime.

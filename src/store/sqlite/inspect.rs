@@ -23,7 +23,8 @@ pub(super) fn inspect(sqlite: &Sqlite, needs: &Needs) -> Vec<Check> {
         user_columns.extend(&users.source);
     }
     // This dialect always reads the membership.
-    user_columns.extend([&centers.member_id, &centers.member_number]);
+    user_columns.push(&centers.member_id);
+    user_columns.extend(&centers.member_number);
     checks.push(table(&connection, "users table", &users.table, &user_columns));
     checks.push(table(&connection, "cards table", &cards.table, &[&cards.user, &cards.value, &cards.expires.column]));
     if needs.cost_centers || needs.moves {

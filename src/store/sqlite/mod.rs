@@ -91,7 +91,7 @@ impl Sqlite {
             let statement = format!(
                 "SELECT (SELECT count(*) FROM {} c WHERE {}), count(*) FILTER (WHERE {real}), coalesce(max(u.{}), 0) FROM {} u",
                 quoted(&map.cards.table),
-                is_pin(this.db.pin_format, &format!("c.{}", quoted(&map.cards.value))),
+                is_pin(this.db.pin_format, &format!("c.{}", quoted(&map.cards.value)), false),
                 quoted(&map.users.id),
                 quoted(&map.users.table),
             );
@@ -185,15 +185,33 @@ impl Sqlite {
         Ok(())
     }
 
+    /// The id and the number of the cost center of row `alias` of the users; a NULL is the virtual cost center 0.
+    fn membership(&self, alias: &str) -> (String, String) {
+        let map = &self.db.map.cost_centers;
+        let half = |column: &str| format!("coalesce({alias}.{}, 0)", quoted(column));
+        let number = match &map.member_number {
+            Some(column) => half(column),
+            None => format!(
+                "coalesce((SELECT o.{} FROM {} o WHERE o.{} = {alias}.{}), 0)",
+                quoted(&map.number),
+                quoted(&map.table),
+                quoted(&map.id),
+                quoted(&map.member_id)
+            ),
+        };
+        (half(&map.member_id), number)
+    }
+
     /// Rows of `u` with their cards as JSON; a WHERE may follow.
     fn select(&self, binder: &mut Binder) -> String {
-        let (users, cards, centers) = (&self.db.map.users, &self.db.map.cards, &self.db.map.cost_centers);
+        let (users, cards) = (&self.db.map.users, &self.db.map.cards);
         let text = |name: &str| format!("coalesce(CAST(u.{} AS text), '')", quoted(name));
         let is_user = binder.test("u", &users.is_user);
         let is_deleted = users.is_deleted.as_ref().map_or("false".to_owned(), |t| binder.test("u", t));
         let owner = quoted(&cards.user);
+        let (center, number) = self.membership("u");
         format!(
-            "SELECT u.{id}, {login}, {email}, {name}, {surname}, {is_user}, {is_deleted}, coalesce(u.{center}, 0), coalesce(u.{number}, 0), {source}, a.cards
+            "SELECT u.{id}, {login}, {email}, {name}, {surname}, {is_user}, {is_deleted}, {center}, {number}, {source}, a.cards
                FROM {table} u LEFT JOIN (SELECT c.{owner} AS owner, json_group_array(json_array(c.{value}, {end})) AS cards
                                            FROM {card_table} c WHERE c.{value} IS NOT NULL GROUP BY c.{owner}) a ON a.owner = u.{id}",
             id = quoted(&users.id),
@@ -201,8 +219,6 @@ impl Sqlite {
             email = text(&users.email),
             name = text(&users.name),
             surname = text(&users.surname),
-            center = quoted(&centers.member_id),
-            number = quoted(&centers.member_number),
             source = users.source.as_ref().map_or("NULL".to_owned(), |s| format!("u.{}", quoted(s))),
             table = quoted(&users.table),
             value = quoted(&cards.value),

@@ -217,10 +217,12 @@ fn pin_rows(sqlite: &Sqlite, connection: &Connection, user: UserId) -> rusqlite:
 
 fn move_user(sqlite: &Sqlite, connection: &Connection, user: UserId, to: &Move) -> rusqlite::Result<bool> {
     let (users, map) = (&sqlite.db.map.users, &sqlite.db.map.cost_centers);
-    let (id, number) = (quoted(&map.member_id), quoted(&map.member_number));
+    let (center, number) = sqlite.membership("u");
+    let set_number = map.member_number.as_ref().map_or(String::new(), |column| format!(", {} = ?2", quoted(column)));
     let update = format!(
-        "UPDATE {} SET {id} = ?1, {number} = ?2 WHERE {} = ?3 AND coalesce({id}, 0) = ?4 AND coalesce({number}, 0) = ?5",
+        "UPDATE {} AS u SET {} = ?1{set_number} WHERE u.{} = ?3 AND {center} = ?4 AND {number} = ?5 AND ?2 = ?2",
         quoted(&users.table),
+        quoted(&map.member_id),
         quoted(&users.id)
     );
     let values = [to.to.id.0, to.to.number, user.0, to.from.id.0, to.from.number];
@@ -229,15 +231,10 @@ fn move_user(sqlite: &Sqlite, connection: &Connection, user: UserId, to: &Move) 
 
 /// Which of these stand there, whole.
 pub(super) fn look_up(sqlite: &Sqlite, connection: &Connection, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
-    let (users, centers) = (&sqlite.db.map.users, &sqlite.db.map.cost_centers);
+    let users = &sqlite.db.map.users;
+    let (center, number) = sqlite.membership("u");
     let expires = &sqlite.db.map.cards.expires;
-    let membership = format!(
-        "SELECT coalesce({}, 0), coalesce({}, 0) FROM {} WHERE {} = ?1",
-        quoted(&centers.member_id),
-        quoted(&centers.member_number),
-        quoted(&users.table),
-        quoted(&users.id)
-    );
+    let membership = format!("SELECT {center}, {number} FROM {} u WHERE u.{} = ?1", quoted(&users.table), quoted(&users.id));
     // What would be written, read back: a date does not hold every second.
     let as_held = format!("SELECT {}", read_end(expires, &format!("({})", write_end(expires, "?1"))));
     let stands = |image: &AfterImage| -> rusqlite::Result<bool> {

@@ -1,0 +1,88 @@
+//! Issuances as they are told to people: by `explain` and `journal list`.
+
+use rusqlite::{Params, Row};
+
+use super::View;
+use super::error::{Doing, JournalError};
+use super::issue::{KIND_MOVED, KIND_PIN, state_of};
+use super::state::State;
+use crate::domain::{IssuanceId, PassId, PolicyName, Timestamp, UserId, WallClock};
+
+/// One issuance, told without its secrets.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HistoryRow {
+    pub issuance: IssuanceId,
+    pub user: UserId,
+    pub login: String,
+    pub pass: PassId,
+    pub policy: PolicyName,
+    pub state: State,
+    pub pin_issued: bool,
+    pub moved: bool,
+    pub pin_expires: Option<WallClock>,
+    pub planned_at: Timestamp,
+    /// When it was known whether it was committed.
+    pub committed_at: Option<Timestamp>,
+    /// When the mail was accepted, or whatever else ended it.
+    pub ended_at: Option<Timestamp>,
+    pub attempts: u32,
+    /// When the mail is tried again; only while it waits.
+    pub next_attempt: Option<Timestamp>,
+    /// What the mail server said last.
+    pub last_reply: Option<u16>,
+    pub message_id: Option<String>,
+}
+
+impl View {
+    /// The user's issuances, newest first.
+    pub(super) fn user_history(&self, user: UserId, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
+        self.history("WHERE i.user = ?1 ORDER BY i.id DESC LIMIT ?2", (user.0, limit as i64))
+    }
+
+    /// Issuances whose mail is not accepted yet, or never will be; oldest first.
+    pub(super) fn unfinished(&self, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
+        let condition = "WHERE coalesce(i.state, b.state) IN (?1, ?2, ?3) ORDER BY i.id LIMIT ?4";
+        let [planned, committed, undeliverable] = [State::Planned, State::Committed, State::Undeliverable].map(State::as_str);
+        self.history(condition, (planned, committed, undeliverable, limit as i64))
+    }
+
+    fn history(&self, condition: &str, params: impl Params) -> Result<Vec<HistoryRow>, JournalError> {
+        const WHAT: &str = "the history of issuances";
+        let sql = format!(
+            "SELECT i.id, b.pass, i.policy, coalesce(i.state, b.state), i.kinds, i.pin_expires, b.planned_at, b.settled_at, \
+             i.settled_at, i.attempts, i.next_attempt, i.reply, i.message_id, i.user, i.login \
+             FROM issuance i JOIN batch b ON b.id = i.batch {condition}"
+        );
+        let mut statement = self.db.prepare_cached(&sql).reading(WHAT)?;
+        let mut rows = statement.query(params).reading(WHAT)?;
+        let mut history = Vec::new();
+        while let Some(row) = rows.next().reading(WHAT)? {
+            let state = state_of(row.get_ref(3).and_then(|v| Ok(v.as_str()?)).reading(WHAT)?)?;
+            history.push(told(row, state).reading(WHAT)?);
+        }
+        Ok(history)
+    }
+}
+
+fn told(row: &Row<'_>, state: State) -> Result<HistoryRow, rusqlite::Error> {
+    let kinds: i64 = row.get(4)?;
+    let moment = |column: usize| row.get::<_, Option<i64>>(column).map(|at| at.map(Timestamp));
+    Ok(HistoryRow {
+        issuance: IssuanceId(row.get(0)?),
+        user: UserId(row.get(13)?),
+        login: row.get(14)?,
+        pass: PassId(row.get(1)?),
+        policy: PolicyName(row.get(2)?),
+        state,
+        pin_issued: kinds & KIND_PIN != 0,
+        moved: kinds & KIND_MOVED != 0,
+        pin_expires: row.get::<_, Option<i64>>(5)?.map(WallClock),
+        planned_at: Timestamp(row.get(6)?),
+        committed_at: moment(7)?.filter(|_| state != State::Abandoned),
+        ended_at: moment(8)?,
+        attempts: row.get(9)?,
+        next_attempt: moment(10)?.filter(|_| state == State::Committed),
+        last_reply: row.get(11)?,
+        message_id: row.get(12)?,
+    })
+}

@@ -1,0 +1,314 @@
+//! The cases about reading, looking up and leading.
+
+use super::*;
+
+pub async fn a_row_is_read_as_it_stands(bench: &Bench) {
+    let plain = NewUser { center: (11, 100), ..NewUser::new(5, "jana") };
+    let bare = NewUser { email: None, source: None, ..NewUser::new(6, "Jana") };
+    bench.add_users(&[plain, bare]).await;
+    bench.add_card(5, &pin("1234"), Some(LATER), "").await;
+    bench.add_card(5, &pin("9999"), None, "").await;
+    bench.add_card(5, "81dc9bdb52d04dc20036dbd8313ed055", None, "").await;
+    bench.add_card(5, "04A1B2C3", None, "").await;
+    let store = bench.store().await;
+    let all = read(store.reader(), &Filter::default()).await;
+    let jana = &all[0];
+    assert_eq!((jana.id, jana.login.as_str(), jana.email.as_str()), (UserId(5), "jana", "5@example.com"));
+    assert_eq!((jana.name.as_str(), jana.surname.as_str(), jana.standing), ("Jana", "Nováková", Standing::Active));
+    assert_eq!(jana.cost_center, Membership { id: CostCenterId(11), number: 100 });
+    assert_eq!(jana.source.as_deref(), Some("INTERNAL_DATABASE"));
+    assert_eq!(jana.cards, 2, "what no PIN form explains is a card");
+    let mut expected = vec![named(&pin("1234"), Some(LATER)), named(&pin("9999"), None)];
+    expected.sort_by(|a, b| a.value.cmp(&b.value));
+    assert_eq!(jana.pins, expected);
+    let bare = &all[1];
+    assert_eq!((bare.email.as_str(), bare.source.as_deref(), bare.pins.len(), bare.cards), ("", None, 0, 0));
+}
+
+pub async fn standing_is_told_apart(bench: &Bench) {
+    bench
+        .add_users(&[
+            NewUser::new(1, "user"),
+            NewUser { flag: 163_840, ..NewUser::new(2, "role") },
+            NewUser { flag: 16_385, ..NewUser::new(3, "deleted") },
+            NewUser::new(4, "template"),
+            NewUser::new(5, "Template"),
+            NewUser { flag: 0, ..NewUser::new(6, "nothing") },
+        ])
+        .await;
+    let store = bench.store().await;
+    let standing: Vec<Standing> = read(store.reader(), &Filter::default()).await.iter().map(|u| u.standing).collect();
+    use Standing::{Active, NotAUser, Template};
+    assert_eq!(standing, [Active, NotAUser, NotAUser, Template, Active, NotAUser], "a login is compared exactly");
+    // Only real users are due or polled, but whoever is asked for by login is shown.
+    let due = Filter { due: Some(everything_due()), ..Filter::default() };
+    assert_eq!(ids(&read(store.reader(), &due).await), BTreeSet::from([1, 5]));
+    let poll = Filter { above: Some(UserId(0)), ..Filter::default() };
+    assert_eq!(ids(&read(store.reader(), &poll).await), BTreeSet::from([1, 5]));
+    let login = |login: &str| Filter { login: Some(login.into()), ..Filter::default() };
+    assert_eq!(ids(&read(store.reader(), &login("role")).await), BTreeSet::from([2]));
+    assert_eq!(ids(&read(store.reader(), &login("template")).await), BTreeSet::from([4]));
+    assert_eq!(ids(&read(store.reader(), &login("TEMPLATE")).await), BTreeSet::new());
+    assert_eq!(store.reader().counts().await.unwrap().users, 2);
+}
+
+pub async fn filters_return_part_of_the_whole_and_the_same_rows(bench: &Bench) {
+    let center = |id: i64, login: &str, center: (i64, i64)| NewUser { center, ..NewUser::new(id, login) };
+    bench
+        .add_users(&[
+            center(1, "bare", (0, 0)),
+            center(2, "bare-visitor", (11, 100)),
+            center(3, "card-only", (11, 100)),
+            center(4, "settled", (12, 200)),
+            center(5, "expired", (12, 200)),
+            center(6, "expires-now", (0, 0)),
+            center(7, "one-of-two-expired", (0, 0)),
+            center(8, "half-moved", (12, 100)),
+            center(9, "with-pin-to-move", (11, 100)),
+            center(10, "later", (0, 0)),
+        ])
+        .await;
+    bench.add_card(3, "04A1B2C3", Some(LONG_AGO), "").await;
+    bench.add_card(4, &pin("4444"), None, "").await;
+    bench.add_card(5, &pin("5555"), Some(LONG_AGO), "").await;
+    bench.add_card(6, &pin("6666"), Some(LATER), "").await;
+    bench.add_card(7, &pin("7777"), Some(LONG_AGO), "").await;
+    bench.add_card(7, &pin("7778"), None, "").await;
+    bench.add_card(8, &pin("8888"), None, "").await;
+    bench.add_card(9, &pin("9999"), Some(LATER + 86_400), "").await;
+    bench.add_card(10, &pin("1010"), Some(LATER + 86_400), "").await;
+    let store = bench.store().await;
+    let all = read(store.reader(), &Filter::default()).await;
+    let any_or = |center: Option<i64>| center.map_or(InCostCenter::Any, |c| InCostCenter::Of(BTreeSet::from([c])));
+    let cases: [(&str, DueFilter, &[i64]); 8] = [
+        ("no PIN", DueFilter { without_pin: Some(any_or(None)), ..DueFilter::default() }, &[1, 2, 3]),
+        ("no PIN, one center", DueFilter { without_pin: Some(any_or(Some(11))), ..DueFilter::default() }, &[2, 3]),
+        ("no PIN, no center", DueFilter { without_pin: Some(InCostCenter::Of(BTreeSet::new())), ..DueFilter::default() }, &[]),
+        ("expired, up to and with that second", DueFilter { expired_at: expiry(LATER), ..DueFilter::default() }, &[5, 6, 7]),
+        ("expired, the second before", DueFilter { expired_at: expiry(LATER - 1), ..DueFilter::default() }, &[5, 7]),
+        ("to move", DueFilter { to_move: vec![(any_or(Some(11)), has_pin())], ..DueFilter::default() }, &[2, 3, 9]),
+        ("half moved", DueFilter { to_move: vec![(any_or(Some(12)), has_pin())], ..DueFilter::default() }, &[8]),
+        (
+            "all of it",
+            DueFilter { without_pin: Some(any_or(None)), expired_at: expiry(LATER), to_move: vec![(any_or(None), has_pin())] },
+            &[1, 2, 3, 5, 6, 7, 8, 9, 10],
+        ),
+    ];
+    for (name, due, expected) in cases {
+        let found = read(store.reader(), &Filter { due: Some(due.clone()), ..Filter::default() }).await;
+        assert_eq!(ids(&found), expected.iter().copied().collect(), "{name}");
+        for user in &found {
+            assert!(all.contains(user), "{name}: user {} is the same in the full read", user.id);
+        }
+        let polled = read(store.reader(), &Filter { due: Some(due), above: Some(UserId(4)), login: None }).await;
+        assert_eq!(ids(&polled), expected.iter().copied().filter(|id| *id > 4).collect(), "{name}, polled");
+        assert!(polled.iter().all(|user| all.contains(user)), "{name}, polled");
+    }
+    let one = read(store.reader(), &Filter { login: Some("one-of-two-expired".into()), ..Filter::default() }).await;
+    assert_eq!(one, [all[6].clone()]);
+}
+
+pub async fn a_filter_that_nobody_meets_returns_nobody(bench: &Bench) {
+    bench.add_user(NewUser::new(1, "a")).await;
+    let store = bench.store().await;
+    for filter in [
+        Filter { due: Some(DueFilter::default()), ..Filter::default() },
+        Filter { above: Some(UserId(1)), ..Filter::default() },
+        Filter { login: Some("nobody".into()), ..Filter::default() },
+    ] {
+        assert_eq!(read(store.reader(), &filter).await, []);
+    }
+}
+
+pub async fn reads_come_in_chunks(bench: &Bench) {
+    let people: Vec<NewUser> = (1..=2500).map(|id| NewUser::new(id, &format!("u{id}"))).collect();
+    bench.add_users(&people).await;
+    let store = bench.store().await;
+    assert_eq!(read(store.reader(), &Filter::default()).await.len(), 2500);
+    // Dropped after one chunk, again and again: no connection of the pool stays busy.
+    for _ in 0..10 {
+        let filter = Filter::default();
+        let mut stream = store.reader().read(&filter);
+        assert!(stream.next().await.is_some_and(|chunk| chunk.is_ok()));
+    }
+    assert_eq!(store.reader().counts().await.unwrap().users, 2500);
+}
+
+/// The figures and the search for users without a PIN ask SQL, the rows are judged in Rust.
+pub async fn sql_and_rust_agree_on_what_a_pin_is(bench: &Bench) {
+    let hex = "81dc9bdb52d04dc20036dbd8313ed055";
+    let values = [
+        format!("PIN{hex}"),
+        hex.to_owned(),
+        format!("PIN{}", hex.to_uppercase()),
+        format!("pin{hex}"),
+        format!("PIN{hex}\n"),
+        format!("PIN{hex} "),
+        format!("PIN{hex}0"),
+        format!(" PIN{hex}"),
+        format!("{}PIN", hex),
+        format!("PINé{}", &hex[1..]),
+        format!("PIN\\{}", &hex[1..]),
+        format!("PIN{}g", &hex[1..]),
+        format!("{}PIN{}", &hex[..16], &hex[16..]),
+        "PIN".into(),
+        "PIN1".into(),
+        "PINPIN12".into(),
+        "12PIN".into(),
+        "PIN12345678901234567890".into(),
+        "1".into(),
+        "123456".into(),
+        "1234567".into(),
+        "12 34".into(),
+        "١٢٣٤".into(),
+        "12345\n".into(),
+        String::new(),
+    ];
+    for (value, id) in values.iter().zip(1..) {
+        bench.add_user(NewUser::new(id, &format!("u{id}"))).await;
+        bench.add_card(id, value, None, "").await;
+    }
+    for format in [PinFormat::Md5, PinFormat::Md5WithoutPrefix, PinFormat::Prefix, PinFormat::Plain { max_length: 6 }] {
+        let config = credkeeper::config::DatabaseConfig { pin_format: format, ..bench.config.clone() };
+        let store = Store::connect(&config).await.unwrap();
+        let is_pin: Vec<bool> = values.iter().map(|value| format.is_pin(value)).collect();
+        let pins = is_pin.iter().filter(|is_pin| **is_pin).count();
+        assert_eq!(store.reader().counts().await.unwrap().pins, u64::try_from(pins).unwrap(), "{format:?}");
+        let due = DueFilter { without_pin: Some(InCostCenter::Any), ..DueFilter::default() };
+        let bare = ids(&read(store.reader(), &Filter { due: Some(due), ..Filter::default() }).await);
+        for ((value, is_pin), id) in values.iter().zip(is_pin).zip(1..) {
+            assert_eq!(bare.contains(&id), !is_pin, "{format:?}: {value:?}");
+        }
+    }
+}
+
+pub async fn figures_and_places(bench: &Bench) {
+    let store = bench.store().await;
+    assert_eq!(store.reader().counts().await.unwrap(), credkeeper::inventory::Counts::default());
+    bench.add_users(&[NewUser::new(7, "a"), NewUser { flag: 32_768, ..NewUser::new(9, "role") }]).await;
+    bench.add_card(7, &pin("1234"), None, "").await;
+    bench.add_card(7, "04A1B2C3", None, "").await;
+    let counts = store.reader().counts().await.unwrap();
+    assert_eq!((counts.users, counts.pins, counts.newest), (1, 1, 9));
+    let name = |name: &str| CostCenterRef::Name(name.into());
+    let wanted =
+        BTreeSet::from([name("Has PIN"), name("has pin"), name("' OR 1=1 --"), CostCenterRef::Number(100), CostCenterRef::Number(7)]);
+    let places = store.reader().places(&wanted).await.unwrap();
+    assert_eq!(places.get(&name("Has PIN")), Some(&has_pin()));
+    assert_eq!(places.get(&CostCenterRef::Number(100)).map(|c| c.name.as_str()), Some("Needs PIN"));
+    let absent: Vec<_> = places.0.iter().filter(|(_, found)| found.is_none()).map(|(wanted, _)| wanted).collect();
+    assert_eq!(absent.len(), 3, "{absent:?}");
+    assert_eq!(places.0.len(), 5);
+}
+
+pub async fn what_landed_is_what_stands_whole(bench: &Bench) {
+    bench.add_users(&[NewUser { center: (12, 200), ..NewUser::new(1, "a") }, NewUser { center: (12, 100), ..NewUser::new(2, "b") }]).await;
+    bench.add_card(1, &pin("1111"), Some(LATER), "").await;
+    bench.add_card(1, &pin("1112"), None, "").await;
+    bench.add_card(2, &pin("2222"), None, "").await;
+    let store = bench.store().await;
+    let look = |user: i64, pin: Option<(&str, Option<i64>)>, center: bool| AfterImage {
+        user: user_id(user),
+        pin: pin.map(|(digits, end)| (stored(digits), end.map(WallClock))),
+        cost_center: center.then(has_pin),
+    };
+    let images = [
+        (look(1, Some(("1111", Some(LATER))), true), true, "all of it"),
+        (look(1, Some(("1112", None)), false), true, "the PIN without an expiry"),
+        (look(1, None, true), true, "the move"),
+        (look(1, Some(("1111", None)), true), false, "another expiry"),
+        (look(1, Some(("1112", Some(LATER))), true), false, "an expiry where none is"),
+        (look(1, Some(("1113", None)), true), false, "another PIN"),
+        (look(1, Some(("2222", None)), true), false, "the PIN of another user"),
+        (look(2, Some(("2222", None)), true), false, "half of the move"),
+        (look(2, Some(("2222", None)), false), true, "no move asked for"),
+        (look(3, None, true), false, "nobody"),
+    ];
+    let wanted: Vec<AfterImage> = images.iter().map(|(image, ..)| image.clone()).collect();
+    let (landed, present) = (store.landed(&wanted).await.unwrap(), store.reader().present(&wanted).await.unwrap());
+    for (i, (_, expected, why)) in images.iter().enumerate() {
+        assert_eq!((landed[i], present[i]), (*expected, *expected), "{why}");
+    }
+    assert_eq!(store.landed(&[]).await.unwrap(), Vec::<bool>::new());
+}
+
+pub async fn hostile_text_goes_in_and_out_unchanged(bench: &Bench) {
+    let texts = [
+        "O'Neil",
+        "\"quoted\"",
+        "back\\slash",
+        "'; DROP TABLE users; --",
+        "$1",
+        "?1 :a @b",
+        "%_*",
+        "tab\tand\nline\r\n",
+        "\u{1}\u{7f}\u{85}",
+        "žluťoučký 🐎 ‏עברית",
+        "e\u{301}",
+        " blanks ",
+        "{1,2}",
+        "NULL",
+        "[]",
+    ];
+    let people: Vec<NewUser> = texts
+        .iter()
+        .zip(1..)
+        .map(|(text, id)| NewUser {
+            email: Some((*text).into()),
+            name: (*text).into(),
+            surname: (*text).into(),
+            source: Some((*text).into()),
+            ..NewUser::new(id, text)
+        })
+        .collect();
+    bench.add_users(&people).await;
+    for (text, id) in texts.iter().zip(1..) {
+        bench.add_card(id, text, None, text).await;
+    }
+    let store = bench.store().await;
+    let all = read(store.reader(), &Filter::default()).await;
+    for (text, user) in texts.iter().zip(&all) {
+        for field in [&user.login, &user.email, &user.name, &user.surname] {
+            assert_eq!(field, text);
+        }
+        assert_eq!(user.source.as_deref(), Some(*text));
+        assert_eq!(user.cards, 1);
+        let found = read(store.reader(), &Filter { login: Some((*text).into()), ..Filter::default() }).await;
+        assert_eq!(found, std::slice::from_ref(user), "{text:?}");
+    }
+    // A stored value can be anything too.
+    let mut change = new_pin(&all[0], "740218", None);
+    if let Some(pin) = &mut change.pin {
+        pin.new = StoredValue::new("'); DELETE FROM users; -- \\ $1 ž".into());
+    }
+    assert_eq!(write(&store, &[change]).await, [Outcome::Applied]);
+    assert!(bench.card_values(1).await.contains(&"'); DELETE FROM users; -- \\ $1 ž".to_owned()));
+    assert_eq!(read(store.reader(), &Filter::default()).await.len(), texts.len());
+}
+
+pub async fn one_leads(bench: &Bench) {
+    let (one, two) = (bench.store().await, bench.store().await);
+    let held = one.lead().await.unwrap().expect("nobody leads yet");
+    held.verify().await.unwrap();
+    assert!(two.lead().await.unwrap().is_none());
+    // Leading is not writing: the other may still write.
+    bench.add_user(NewUser::new(1, "a")).await;
+    let seen = user(two.reader(), 1).await;
+    assert_eq!(write(&two, &[new_pin(&seen, "740218", None)]).await, [Outcome::Applied]);
+    drop(held);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while two.lead().await.unwrap().is_none() {
+        assert!(Instant::now() < deadline, "a server lets go soon after the session has gone");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub async fn the_clock_goes(bench: &Bench) {
+    let store = bench.store().await;
+    let now = store.reader().clock().await.unwrap().0;
+    let utc = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
+    // A wall clock is at most 14 hours from UTC, and UTC itself is told to the second.
+    let zone = bench.config.map.cards.expires.zone;
+    let allowed = if zone == credkeeper::config::schema_map::Zone::Utc { 5 } else { 14 * 3600 + 5 };
+    assert!((now - utc).abs() <= allowed, "{now} is not near {utc}");
+}
