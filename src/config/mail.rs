@@ -49,7 +49,7 @@ pub(super) fn mail(mut section: Section<'_>) -> Mail {
     let config = || {
         Some(MailConfig {
             transport: match kind {
-                Kind::Smtp => TransportConfig::Smtp(smtp?),
+                Kind::Smtp => TransportConfig::Smtp(Box::new(smtp?)),
                 Kind::Directory => TransportConfig::Directory(directory),
                 Kind::None => TransportConfig::None,
             },
@@ -68,9 +68,9 @@ fn smtp(section: &mut Section<'_>, used: bool) -> Option<SmtpConfig> {
     let host = host.and_then(|host| host_name(&host));
     let Wire { tls, encryption, login } = wire::wire(section, host.as_deref(), used);
     let standard_port = match tls {
-        Some(Tls::None) => 25,
+        Some(Tls::Off) => 25,
         Some(Tls::Implicit) => 465,
-        Some(Tls::StartTls) | None => 587,
+        Some(Tls::Upgraded) | None => 587,
     };
     let port = section.or("port", standard_port, |port| port.whole(1..=65_535));
     let hello_name = section.field("hello_name").map(|name| host_name(&name));

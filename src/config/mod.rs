@@ -132,7 +132,7 @@ pub struct Sender {
 
 #[derive(Clone, Debug)]
 pub enum TransportConfig {
-    Smtp(SmtpConfig),
+    Smtp(Box<SmtpConfig>),
     Directory(PathBuf),
     None,
 }

@@ -401,7 +401,7 @@ fn senders_are_a_name_and_an_address() {
 fn mail_in_the_clear_stays_on_this_machine_unless_allowed() {
     let smtp = |rest: &str| GOOD.replace("transport: directory", rest);
     let SmtpConfig { host, port, connections, .. } = match good(&smtp("host: localhost, tls: none")).mail.transport {
-        TransportConfig::Smtp(smtp) => smtp,
+        TransportConfig::Smtp(smtp) => *smtp,
         other => panic!("{other:?}"),
     };
     assert_eq!((host.as_str(), port, connections), ("localhost", 25, 2));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use crate::config::{MailConfig, Sender, TransportConfig};
+use crate::config::{MailConfig, Sender, SmtpConfig, TransportConfig};
 use crate::domain::{IssuanceId, Mailbox, Secret, Timestamp};
 
 use super::delivery::{Delivery, MailError};
@@ -36,7 +36,7 @@ impl Transport {
         let way = match &config.transport {
             TransportConfig::Smtp(smtp) => {
                 let deadlines = deadlines.unwrap_or_else(|| Deadlines::of(smtp));
-                Way::Smtp(Box::new(Session::new(smtp.clone(), deadlines)))
+                Way::Smtp(Box::new(Session::new(SmtpConfig::clone(smtp), deadlines)))
             }
             TransportConfig::Directory(path) => Way::Directory(Outbox::new(path.clone())),
             TransportConfig::None => return None,
@@ -86,7 +86,7 @@ impl Transport {
 /// As a mail would get it.
 pub async fn probe(config: &MailConfig) -> Result<Option<Greeted>, Delivery> {
     match &config.transport {
-        TransportConfig::Smtp(smtp) => Session::new(smtp.clone(), Deadlines::of(smtp)).probe().await.map(Some),
+        TransportConfig::Smtp(smtp) => Session::new(SmtpConfig::clone(smtp), Deadlines::of(smtp)).probe().await.map(Some),
         TransportConfig::Directory(path) => {
             Outbox::new(path.clone()).create().map(|()| None).map_err(|error| Delivery::ConnectError(MailError::Write(error)))
         }

@@ -26,7 +26,15 @@ pub fn config(transport: TransportConfig) -> MailConfig {
 fn smtp(port: u16, connections: usize) -> MailConfig {
     let timeout = Duration::from_secs(30);
     let (encryption, login) = (Encryption::None, None);
-    config(TransportConfig::Smtp(SmtpConfig { host: "localhost".into(), port, hello_name: None, connections, timeout, encryption, login }))
+    config(TransportConfig::Smtp(Box::new(SmtpConfig {
+        host: "localhost".into(),
+        port,
+        hello_name: None,
+        connections,
+        timeout,
+        encryption,
+        login,
+    })))
 }
 
 /// Pauses too short to notice, and an answer to the final dot within a second.

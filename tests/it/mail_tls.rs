@@ -51,7 +51,7 @@ fn smtp(port: u16, how: How, tls: TlsSettings, login: Option<MailLogin>) -> Mail
 fn plain(port: u16, encryption: Encryption, login: Option<MailLogin>) -> MailConfig {
     let timeout = std::time::Duration::from_secs(20);
     let (host, hello_name) = ("localhost".to_owned(), None);
-    config(TransportConfig::Smtp(SmtpConfig { host, port, hello_name, connections: 2, timeout, encryption, login }))
+    config(TransportConfig::Smtp(Box::new(SmtpConfig { host, port, hello_name, connections: 2, timeout, encryption, login })))
 }
 
 /// The verdict on one mail, and the outcome that the metrics count.
@@ -187,8 +187,11 @@ async fn a_login_is_used_as_the_server_offers_it_and_a_wrong_one_is_told() {
     assert_eq!(verdict(&plain(server.port, Encryption::None, login(PASSWORD))).await.1, "accepted");
 }
 
+/// What becomes of a line.
+type Change = fn(String) -> String;
+
 /// Stands between the client and the real server, and changes each line of the server's while nothing is encrypted.
-async fn relay(to: u16, change: fn(String) -> String) -> u16 {
+async fn relay(to: u16, change: Change) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -235,7 +238,7 @@ async fn a_relay_that_takes_the_encryption_away_gets_no_mail_and_no_login() {
     let authority = Authority::new("Test CA");
     let auth = format!("{USER}:{PASSWORD}");
     let to = |port| smtp(port, How::StartTls, trusting(&authority.pem()), login(PASSWORD));
-    let changes: [(fn(String) -> String, &str); 5] = [
+    let changes: [(Change, &str); 5] = [
         (|line| line.replace("STARTTLS", "XXXXXXXX"), "the mail server offers no encryption (no STARTTLS), so it was told nothing"),
         (|line| if line.contains("STARTTLS") { String::new() } else { line }, "the mail server offers no encryption (no STARTTLS)"),
         (|line| line.replace("220 Ready", "502 5.5.1 Ready"), "the mail server refused to encrypt (502 5.5.1 at STARTTLS)"),

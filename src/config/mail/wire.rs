@@ -8,8 +8,8 @@ use crate::tls::{ClientIdentity, TlsError, TlsSettings, Verify, What, client_con
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Tls {
-    None,
-    StartTls,
+    Off,
+    Upgraded,
     Implicit,
 }
 
@@ -23,12 +23,12 @@ pub(super) struct Wire {
 /// Checked whatever the transport; but files are looked into, and warnings given, only if the mail server is `used`.
 pub(super) fn wire(section: &mut Section<'_>, host: Option<&str>, used: bool) -> Wire {
     let tls_field = section.field("tls");
-    let modes = [("none", Tls::None), ("starttls", Tls::StartTls), ("implicit", Tls::Implicit)];
-    let tls = tls_field.as_ref().map_or(Some(Tls::StartTls), |tls| tls.choice(&modes));
+    let modes = [("none", Tls::Off), ("starttls", Tls::Upgraded), ("implicit", Tls::Implicit)];
+    let tls = tls_field.as_ref().map_or(Some(Tls::Upgraded), |tls| tls.choice(&modes));
     let allow_plaintext = section.or("allow_plaintext", false, Field::boolean);
     let auth = section.field("auth").filter(|field| !field.is_off());
     let login = auth.as_ref().map_or(Some(None), |auth| login(auth).map(Some));
-    if let (true, Some(Tls::None), Some(host), Some(field)) = (used, tls, host, &tls_field)
+    if let (true, Some(Tls::Off), Some(host), Some(field)) = (used, tls, host, &tls_field)
         && !is_loopback(host)
     {
         let what = if auth.is_some() { "PINs and the password of mail.auth" } else { "PINs" };
@@ -40,8 +40,8 @@ pub(super) fn wire(section: &mut Section<'_>, host: Option<&str>, used: bool) ->
     }
     let settings = settings(section, host, used, tls);
     let encryption = tls.and_then(|tls| match tls {
-        Tls::None => Some(Encryption::None),
-        Tls::StartTls => settings.map(Encryption::StartTls),
+        Tls::Off => Some(Encryption::None),
+        Tls::Upgraded => settings.map(Encryption::StartTls),
         Tls::Implicit => settings.map(Encryption::Implicit),
     });
     Wire { tls, encryption, login }
@@ -54,7 +54,7 @@ fn settings(section: &mut Section<'_>, host: Option<&str>, used: bool, tls: Opti
     let skip_field = section.field("insecure_skip_verify").filter(|field| !field.is_off());
     let skip = skip_field.as_ref().and_then(Field::boolean).unwrap_or(false);
     let given = [&ca_file, &ca_directory, &client, &skip_field];
-    if let (true, Some(Tls::None)) = (used, tls) {
+    if let (true, Some(Tls::Off)) = (used, tls) {
         // Whoever wrote them believes that something is encrypted.
         given
             .iter()
