@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::domain::{Limit, Share};
+use crate::domain::{Limit, Mailbox, Share};
 use crate::report::Report;
 
 #[cfg(test)]
@@ -35,7 +35,10 @@ pub enum Mode {
     Explain {
         login: String,
     },
-    Doctor,
+    Doctor {
+        /// Who is sent a mail without any credential.
+        mail_test: Option<Mailbox>,
+    },
     CheckConfig,
     Sandbox {
         dir: PathBuf,
@@ -255,7 +258,11 @@ enum RawCommand {
     ///
     /// Configuration, database (connection, schema, columns, PIN formats seen), cost centers, mail server and journal. Writes nothing
     /// and takes no lock, so it may run beside the daemon. Exits with 1 when a check failed.
-    Doctor,
+    Doctor {
+        /// Send a mail to this address too, without any credential, as the configuration says, and tell what the mail server said
+        #[arg(long, value_name = "ADDRESS", value_parser = mailbox)]
+        mail_test: Option<Mailbox>,
+    },
     /// Check the configuration file alone, without connecting anywhere; exits with 64 when it is wrong
     CheckConfig,
     /// Make a sandbox to try things out: a database with sample users, a config.yaml, and a directory that mails go to
@@ -292,7 +299,7 @@ impl RawCli {
             }
             (Some(RawCommand::Plan(pass)), None) => Mode::Once(pass.once(true)?),
             (Some(RawCommand::Explain { login }), None) => Mode::Explain { login },
-            (Some(RawCommand::Doctor), None) => Mode::Doctor,
+            (Some(RawCommand::Doctor { mail_test }), None) => Mode::Doctor { mail_test },
             (Some(RawCommand::CheckConfig), None) => Mode::CheckConfig,
             (Some(RawCommand::Sandbox { dir, users }), None) => Mode::Sandbox { dir, users },
             (Some(RawCommand::Journal(RawJournal::List)), None) => Mode::JournalList,
@@ -352,6 +359,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     let ms = unit_ms.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit));
     ms.map(Duration::from_millis).ok_or_else(|| "a whole number and a unit is wanted, such as 500ms, 30s, 5m, 2h or 1d".to_owned())
+}
+
+fn mailbox(text: &str) -> Result<Mailbox, String> {
+    Mailbox::parse(text).map_err(|why| format!("the mail address {why}"))
 }
 
 fn max_users(text: &str) -> Result<Limit<u64>, String> {

@@ -7,14 +7,14 @@ use tracing::{error, warn};
 
 use crate::cli::ExitStatus;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, TransportConfig};
 use crate::doctor;
-use crate::domain::{PolicyName, printable};
+use crate::domain::{Mailbox, PolicyName, printable};
 use crate::explain;
 use crate::inventory::Now;
 use crate::journal::{JournalError, JournalReader, State};
 use crate::logging::chain;
-use crate::metrics::{Metrics, Names};
+use crate::metrics::{Insecure, Metrics, Names};
 use crate::plan::{Planner, rules};
 use crate::reconcile::{PassError, with_facts};
 use crate::store::{CheckVerdict, Filter, Reader, StoreError, Wanted};
@@ -47,7 +47,13 @@ pub fn metrics(config: &Config) -> Metrics {
     let databases: Vec<&str> = config.databases.iter().map(|d| d.name.as_str()).collect();
     let policies: Vec<PolicyName> = config.policies.iter().map(|p| p.name.clone()).collect();
     let journal_states: Vec<&'static str> = State::ALL.iter().map(|s| s.as_str()).collect();
-    Metrics::new(Names { databases: &databases, policies: &policies, error_classes: &StoreError::KINDS, journal_states: &journal_states })
+    let names = Names { databases: &databases, policies: &policies, error_classes: &StoreError::KINDS, journal_states: &journal_states };
+    let metrics = Metrics::new(names);
+    if let TransportConfig::Smtp(smtp) = &config.mail.transport {
+        metrics.insecure(Insecure::MailPlaintext, smtp.is_plaintext());
+        metrics.insecure(Insecure::MailUnverified, smtp.is_unverified());
+    }
+    metrics
 }
 
 pub fn check_config(config: &Config) -> ExitStatus {
@@ -55,8 +61,12 @@ pub fn check_config(config: &Config) -> ExitStatus {
     print(&format!("{warnings}{} is valid: {} policies\n", config.path.display(), config.policies.len()))
 }
 
-pub async fn doctor(config: &Config) -> ExitStatus {
-    let checks = doctor::inspect(config).await;
+/// `mail_test` is who is sent a mail without any credential.
+pub async fn doctor(config: &Config, mail_test: Option<&Mailbox>) -> ExitStatus {
+    let mut checks = doctor::inspect(config).await;
+    if let Some(to) = mail_test {
+        checks.push(doctor::mail_test(config, to).await);
+    }
     let printed = print(&doctor::render(&checks));
     let failed = checks.iter().any(|c| c.verdict == CheckVerdict::Failed);
     if failed { ExitStatus::Failed } else { printed }

@@ -193,7 +193,12 @@ impl Loop {
             }
             let wake = [next, self.flush_at].into_iter().flatten().min();
             tokio::select! {
-                Some(answer) = courier.answers.recv() => self.answered(answer),
+                Some(answer) = courier.answers.recv() => {
+                    if let Some(at) = courier.certificate_expires() {
+                        self.desk.metrics.mail_certificate(at);
+                    }
+                    self.answered(answer);
+                }
                 Ok(room) = courier.outgoing.reserve(), if !self.to_give.is_empty() => {
                     if let Some(mail) = self.to_give.pop_front() {
                         room.send(mail);
@@ -297,6 +302,7 @@ impl Loop {
             message_id: told.message_id.clone(),
             subject: rendered.subject,
             text: Secret::new(rendered.text),
+            html: rendered.html.map(Secret::new),
         };
         self.in_hand.insert(mail.id, InHand { policy: mail.policy, due_since: mail.due_since, attempts: mail.attempts });
         self.to_give.push_back(outgoing);
@@ -321,6 +327,10 @@ impl Loop {
             Verdict::RecipientRejected(refusal) => {
                 totals.rejected += 1;
                 Some(Told::Rejected { code: refusal.code })
+            }
+            Verdict::AddressUnsupported => {
+                totals.rejected += 1;
+                Some(Told::Rejected { code: Verdict::NOT_UTF8 })
             }
             Verdict::Deferred(_) | Verdict::Unknown => {
                 totals.deferred += 1;
@@ -426,12 +436,5 @@ fn after_image(mail: &PendingMail) -> AfterImage {
 }
 
 fn counted_as(delivery: &Verdict) -> Option<MailOutcome> {
-    Some(match delivery {
-        Verdict::Accepted { .. } => MailOutcome::Accepted,
-        Verdict::RecipientRejected(_) | Verdict::SiteFault(_) => MailOutcome::Rejected,
-        Verdict::Deferred(_) => MailOutcome::Deferred,
-        Verdict::ConnectError(_) => MailOutcome::ConnectError,
-        Verdict::Unknown => MailOutcome::Unknown,
-        Verdict::NotTried => return None,
-    })
+    MailOutcome::ALL.iter().copied().find(|outcome| outcome.as_str() == delivery.outcome())
 }

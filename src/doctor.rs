@@ -1,18 +1,20 @@
 //! `doctor`: the start-up inspection in full, each line ok, warning or failed with what to do.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use crate::clock;
-use crate::config::{Config, TransportConfig};
+use crate::config::Config;
 use crate::domain::WallClock;
 use crate::inventory::Now;
 use crate::journal::JournalReader;
 use crate::logging::chain;
-use crate::mail;
 use crate::plan::{Planner, rules};
 use crate::reconcile;
 use crate::store::{Check, CheckVerdict, Reader, Wanted};
+
+mod mail;
+
+pub use mail::test as mail_test;
 
 /// Looks at everything that a pass needs, and changes nothing.
 pub async fn inspect(config: &Config) -> Vec<Check> {
@@ -31,7 +33,7 @@ pub async fn inspect(config: &Config) -> Vec<Check> {
             }
         }
     }
-    checks.push(mail_server(config).await);
+    checks.push(mail::server(config, clock::now()).await);
     checks.push(journal(config).await);
     checks
 }
@@ -52,28 +54,6 @@ async fn cost_centers(config: &Config, reader: &Reader) -> Vec<Check> {
         Check::failed("cost centers", found, "create it in the print system, or correct the name in the policy")
     };
     blockers.iter().map(said).collect()
-}
-
-async fn mail_server(config: &Config) -> Check {
-    match &config.mail.transport {
-        TransportConfig::None => Check::ok("mail", "no mail is sent (transport: none)".to_owned()),
-        TransportConfig::Directory(path) => directory(path),
-        TransportConfig::Smtp(smtp) => match mail::probe(&config.mail).await {
-            Ok(()) => Check::ok("mail", format!("{}:{} answers", smtp.host, smtp.port)),
-            Err(error) => {
-                let found = format!("{}:{}: {error}", smtp.host, smtp.port);
-                Check::failed("mail", found, "check mail.host and mail.port, and that this machine may connect there")
-            }
-        },
-    }
-}
-
-fn directory(path: &Path) -> Check {
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() && !found.permissions().readonly() => Check::ok("mail", format!("mails go to {}", path.display())),
-        Ok(_) => Check::failed("mail", format!("{} is not a writable directory", path.display()), "correct mail.directory"),
-        Err(_) => Check::ok("mail", format!("{} will be made with the first mail", path.display())),
-    }
 }
 
 async fn journal(config: &Config) -> Check {

@@ -61,7 +61,7 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus
         Mode::Daemon => run_daemon(config).await,
         Mode::Once(asked) => run_once(config, &asked, progress).await,
         Mode::Explain { login } => commands::explain(&config, &login).await,
-        Mode::Doctor => commands::doctor(&config).await,
+        Mode::Doctor { mail_test } => commands::doctor(&config, mail_test.as_ref()).await,
         Mode::JournalList => commands::journal_list(&config).await,
         Mode::Status => commands::status(&config).await,
         Mode::CheckConfig | Mode::Sandbox { .. } | Mode::Completions(_) => ExitStatus::Done, // served before

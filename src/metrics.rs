@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::Collector;
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::domain::{PolicyName, Timestamp};
 use crate::plan::limits::LimitKind;
@@ -41,6 +41,7 @@ pub struct Metrics {
     recovered: IntCounterVec,
     mails: IntCounterVec,
     mail_duration: HistogramVec,
+    mail_certificate: IntGauge,
     database_errors: IntCounterVec,
     limit_stops: IntCounterVec,
     limit_stopped: IntGaugeVec,
@@ -67,6 +68,8 @@ codes!(
         Deferred = "deferred", "the mail server asked to try again later";
         Rejected = "rejected", "the mail server refused it for good";
         ConnectError = "connect_error", "the mail server could not be reached";
+        TlsError = "tls_error", "there was no encryption, or no certificate that could be trusted";
+        AuthError = "auth_error", "the mail server refused the login, or offered none";
         Unknown = "unknown", "the connection broke before the mail server answered";
     }
 );
@@ -74,6 +77,7 @@ codes!(
     /// Label `what` of `config_insecure`.
     Insecure {
         MailPlaintext = "mail_plaintext", "mail leaves this machine unencrypted";
+        MailUnverified = "mail_unverified", "the certificate of the mail server is not verified";
         DatabasePlaintext = "database_plaintext", "the connection to the database is unencrypted and leaves this machine";
         SecretInFile = "secret_in_config", "a password stands in the configuration file itself";
     }
@@ -191,6 +195,13 @@ impl Metrics {
             ),
             mails: counters("mails_total", "Attempts to send a mail, by outcome.", &["outcome"]),
             mail_duration: histograms("mail_duration_seconds", "How long an attempt to send a mail took.", MAIL_BUCKETS, &[]),
+            mail_certificate: register(
+                &registry,
+                IntGauge::with_opts(opts(
+                    "mail_certificate_expiry_timestamp_seconds",
+                    "When the certificate ends that the mail server showed last; 0 before the first encrypted connection.",
+                )),
+            ),
             database_errors: counters("database_errors_total", "Errors of the database, by what failed.", &["database", "class"]),
             limit_stops: counters("limit_stops_total", "Plans that a limit refused.", &["database", "limit"]),
             limit_stopped: gauges(
@@ -321,6 +332,11 @@ impl Metrics {
     pub fn mail(&self, outcome: MailOutcome, seconds: f64) {
         self.mails.with_label_values(&[outcome.as_str()]).inc();
         self.mail_duration.with_label_values(&[] as &[&str]).observe(seconds);
+    }
+
+    /// The mail server showed a certificate that ends then.
+    pub fn mail_certificate(&self, expires: Timestamp) {
+        self.mail_certificate.set(expires.0);
     }
 
     /// A mail was accepted, `seconds` after its user was first seen due.

@@ -27,8 +27,15 @@ fn without_arguments_it_is_the_daemon() {
 #[test]
 fn the_configuration_file_may_be_named_before_or_after_a_command() {
     for line in ["--config x.yaml doctor", "doctor --config x.yaml"] {
-        assert_eq!(parse(line).unwrap(), Cli { config: "x.yaml".into(), mode: Mode::Doctor }, "{line}");
+        assert_eq!(parse(line).unwrap(), Cli { config: "x.yaml".into(), mode: Mode::Doctor { mail_test: None } }, "{line}");
     }
+}
+
+#[test]
+fn doctor_may_send_a_mail_to_try() {
+    let to = Mailbox::parse("admin@example.com").unwrap();
+    assert_eq!(mode("doctor --mail-test admin@example.com"), Mode::Doctor { mail_test: Some(to) });
+    assert!(complaint("doctor --mail-test admin").contains("the mail address has no @"));
 }
 
 #[test]

@@ -3,22 +3,18 @@
 use std::time::Duration;
 
 use super::read::{Field, Section};
-use super::url::is_loopback;
 use super::{MailConfig, Sender, SmtpConfig, TransportConfig};
 use crate::domain::Mailbox;
+
+mod wire;
+
+use wire::{Tls, Wire};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Smtp,
     Directory,
     None,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Tls {
-    Off,
-    Upgraded,
-    Implicit,
 }
 
 /// `mail`, and what the rest of the configuration needs to know of it even where it is wrong.
@@ -41,7 +37,10 @@ pub(super) fn mail(mut section: Section<'_>) -> Mail {
     };
     let from = from.map(|from| sender(&from));
     let envelope_from = section.field("envelope_from").map(|field| mailbox(&field));
-    section.later("redirect_to", "rehearsals with redirect_to");
+    let redirect_to = section.field("redirect_to").map(|field| mailbox(&field));
+    if let (Some(Some(to)), true) = (&redirect_to, kind != Kind::None) {
+        section.reader.warn(format!("mail.redirect_to: a rehearsal: every mail goes to {to}, and no user gets one"));
+    }
     let give_up_after = Duration::from_secs(60)..=Duration::from_secs(365 * 86_400);
     let give_up_after = section.or("give_up_after", Duration::from_secs(48 * 3_600), |after| after.duration(give_up_after));
     let take_back = section.or("on_undeliverable", true, |what| what.choice(&[("take_back", true), ("keep", false)]));
@@ -50,12 +49,13 @@ pub(super) fn mail(mut section: Section<'_>) -> Mail {
     let config = || {
         Some(MailConfig {
             transport: match kind {
-                Kind::Smtp => TransportConfig::Smtp(smtp?),
+                Kind::Smtp => TransportConfig::Smtp(Box::new(smtp?)),
                 Kind::Directory => TransportConfig::Directory(directory),
                 Kind::None => TransportConfig::None,
             },
             from: from.map_or(Some(None), |from| from.map(Some))?,
             envelope_from: envelope_from.map_or(Some(None), |from| from.map(Some))?,
+            redirect_to: redirect_to.map_or(Some(None), |to| to.map(Some))?,
             give_up_after,
         })
     };
@@ -66,41 +66,13 @@ pub(super) fn mail(mut section: Section<'_>) -> Mail {
 fn smtp(section: &mut Section<'_>, used: bool) -> Option<SmtpConfig> {
     let host = if used { section.required("host", "the mail server's name or address") } else { section.field("host") };
     let host = host.and_then(|host| host_name(&host));
-    let tls_field = section.field("tls");
-    let modes = [("none", Tls::Off), ("starttls", Tls::Upgraded), ("implicit", Tls::Implicit)];
-    let tls = tls_field.as_ref().map_or(Some(Tls::Upgraded), |tls| tls.choice(&modes));
-    if used && tls.is_some_and(|tls| tls != Tls::Off) {
-        let message = "TLS to the mail server is not yet supported; set tls: none";
-        match &tls_field {
-            Some(field) => field.problem(message),
-            None => section.reader.problem(section.at(), &section.key_of("tls"), message),
-        }
-    }
+    let Wire { tls, encryption, login } = wire::wire(section, host.as_deref(), used);
     let standard_port = match tls {
         Some(Tls::Off) => 25,
         Some(Tls::Implicit) => 465,
-        _ => 587,
+        Some(Tls::Upgraded) | None => 587,
     };
     let port = section.or("port", standard_port, |port| port.whole(1..=65_535));
-    let allow_plaintext = section.or("allow_plaintext", false, Field::boolean);
-    if let (true, Some(Tls::Off), Some(host), Some(field)) = (used, tls, &host, &tls_field)
-        && !is_loopback(host)
-    {
-        if allow_plaintext {
-            section.reader.warn(format!("mail.allow_plaintext: PINs cross the network to {host} unencrypted"));
-        } else {
-            field.problem(format!("PINs would cross the network to {host} unencrypted; set allow_plaintext: true if it is trusted"));
-        }
-    }
-    for (name, what) in [
-        ("auth", "logins to the mail server"),
-        ("ca_file", "certificates for the mail server"),
-        ("ca_directory", "certificates for the mail server"),
-        ("client_certificate", "certificates for the mail server"),
-        ("insecure_skip_verify", "unverified certificates"),
-    ] {
-        section.later(name, what);
-    }
     let hello_name = section.field("hello_name").map(|name| host_name(&name));
     let connections = section.or("connections", 2, |connections| connections.whole(1..=50));
     let timeout = Duration::from_secs(1)..=Duration::from_secs(600);
@@ -111,6 +83,8 @@ fn smtp(section: &mut Section<'_>, used: bool) -> Option<SmtpConfig> {
         hello_name: hello_name.map_or(Some(None), |name| name.map(Some))?,
         connections: usize::try_from(connections).ok()?,
         timeout,
+        encryption: encryption?,
+        login: login?,
     })
 }
 
@@ -132,7 +106,7 @@ fn sender(field: &Field<'_>) -> Option<Sender> {
         None => ("", text),
     };
     let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
-    let address = checked(field, address)?;
+    let address = in_ascii(field, address)?;
     if name.contains(['<', '>', '"', '\\']) {
         return field.misfit("a sender such as Print Service <print@example.com>, without < > \" \\ in the name");
     }
@@ -140,7 +114,17 @@ fn sender(field: &Field<'_>) -> Option<Sender> {
 }
 
 fn mailbox(field: &Field<'_>) -> Option<Mailbox> {
-    checked(field, field.text("a mail address")?)
+    in_ascii(field, field.text("a mail address")?)
+}
+
+/// An address that every mail is about to carry: one that needs SMTPUTF8 would leave all of them to servers that have it.
+fn in_ascii(field: &Field<'_>, text: &str) -> Option<Mailbox> {
+    let mailbox = checked(field, text)?;
+    if mailbox.needs_smtputf8() {
+        field.problem("the mail address has letters outside of ASCII before the @, which not every mail server takes; use another");
+        return None;
+    }
+    Some(mailbox)
 }
 
 /// `text` as an address; what is wrong with it is noted at `field`.

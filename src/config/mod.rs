@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::domain::{Limit, Mailbox, PinFormat, Secret, Template};
 use crate::policy::Policy;
-use crate::tls::TlsSettings;
+use crate::tls::{TlsSettings, Verify};
 
 use read::Reader;
 pub use schema_map::SchemaMap;
@@ -122,6 +122,8 @@ pub struct MailConfig {
     /// Display name and address of the sender; absent only with `TransportConfig::None`.
     pub from: Option<Sender>,
     pub envelope_from: Option<Mailbox>,
+    /// Everything goes there instead of to its recipients: a rehearsal.
+    pub redirect_to: Option<Mailbox>,
     /// Default 48 h.
     pub give_up_after: Duration,
 }
@@ -134,7 +136,7 @@ pub struct Sender {
 
 #[derive(Clone, Debug)]
 pub enum TransportConfig {
-    Smtp(SmtpConfig),
+    Smtp(Box<SmtpConfig>),
     Directory(PathBuf),
     None,
 }
@@ -146,6 +148,41 @@ pub struct SmtpConfig {
     pub hello_name: Option<String>,
     pub connections: usize,
     pub timeout: Duration,
+    pub encryption: Encryption,
+    pub login: Option<MailLogin>,
+}
+
+impl SmtpConfig {
+    /// Whether mail leaves this machine unencrypted.
+    pub fn is_plaintext(&self) -> bool {
+        matches!(self.encryption, Encryption::None) && !url::is_loopback(&self.host)
+    }
+
+    /// Whether anybody who answers is taken for the mail server, though the connection is encrypted.
+    pub fn is_unverified(&self) -> bool {
+        match &self.encryption {
+            Encryption::StartTls(tls) | Encryption::Implicit(tls) => tls.verify == Verify::Nothing,
+            Encryption::None => false,
+        }
+    }
+}
+
+/// How the connection to the mail server is protected. There is no "if the server likes": whoever stands between could make
+/// it dislike.
+#[derive(Clone, Debug)]
+pub enum Encryption {
+    None,
+    /// Asked for after EHLO; a server that does not offer it gets no mail.
+    StartTls(TlsSettings),
+    /// From the first byte.
+    Implicit(TlsSettings),
+}
+
+/// Name and password at the mail server.
+#[derive(Clone, Debug)]
+pub struct MailLogin {
+    pub user: String,
+    pub password: Secret,
 }
 
 #[derive(Clone, Debug)]

@@ -16,12 +16,30 @@ pub(super) fn templates(section: &Section<'_>) -> Templates {
 
 fn template(mut section: Section<'_>) -> Option<Template> {
     let subject = section.required("subject", "a line of text").and_then(|field| subject(&field));
-    let parts = section.required("parts", "a list of texts").and_then(|field| parts(&field));
-    section.later("html_parts", "HTML parts");
+    let text_parts = section.required("parts", "a list of texts").and_then(|field| parts(&field));
+    let html_parts = section.field("html_parts").map(|field| html_parts(&field, text_parts.as_deref()));
     section.later("translations", "translations");
     section.later("reminder", "reminders");
     section.finish();
-    Some(Template { subject: subject?, parts: parts? })
+    Some(Template { subject: subject?, parts: text_parts?, html_parts: html_parts.map_or(Some(None), |parts| parts.map(Some))? })
+}
+
+/// The same parts once more, so that whoever reads either form learns the same. `fellows` are the `parts`, if they are right.
+fn html_parts(field: &Field<'_>, fellows: Option<&[Text]>) -> Option<Vec<Text>> {
+    let html = parts(field)?;
+    let Some(fellows) = fellows else { return Some(html) };
+    if html.len() != fellows.len() {
+        let (found, wanted) = (html.len(), fellows.len());
+        field.problem(format!("expected as many as there are parts, in the same order: {wanted}, found {found}"));
+        return None;
+    }
+    for ((part, fellow), item) in html.iter().zip(fellows).zip(field.list("texts")?) {
+        if part.credentials() != fellow.credentials() {
+            item.problem("names other credentials than the same one of the parts: who sees only one of the two would learn less");
+            return None;
+        }
+    }
+    Some(html)
 }
 
 fn subject(field: &Field<'_>) -> Option<Text> {

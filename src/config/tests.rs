@@ -401,14 +401,95 @@ fn senders_are_a_name_and_an_address() {
 fn mail_in_the_clear_stays_on_this_machine_unless_allowed() {
     let smtp = |rest: &str| GOOD.replace("transport: directory", rest);
     let SmtpConfig { host, port, connections, .. } = match good(&smtp("host: localhost, tls: none")).mail.transport {
-        TransportConfig::Smtp(smtp) => smtp,
+        TransportConfig::Smtp(smtp) => *smtp,
         other => panic!("{other:?}"),
     };
     assert_eq!((host.as_str(), port, connections), ("localhost", 25, 2));
     assert_eq!(problems(&smtp("host: mail, tls: none")).len(), 1);
     assert_eq!(problems(&smtp("host: mail, tls: none, allow_plaintext: true")), Vec::<String>::new());
-    assert_eq!(problems(&smtp("host: localhost")), ["mail.tls: TLS to the mail server is not yet supported; set tls: none"]);
-    assert_eq!(problems(&smtp("host: localhost, tls: implicit")).len(), 1);
+    let login = "auth: {method: password, user: u, password: p}";
+    let said = problems(&smtp(&format!("host: mail, tls: none, {login}")));
+    assert_eq!(
+        said,
+        [
+            "mail.tls: PINs and the password of mail.auth would cross the network to mail unencrypted; set allow_plaintext: true if it is trusted"
+        ]
+    );
+    let warned = good(&smtp(&format!("host: mail, tls: none, allow_plaintext: true, {login}"))).warnings;
+    assert!(
+        warned.iter().any(|warning| warning.contains("PINs and the password of mail.auth cross the network to mail unencrypted")),
+        "{warned:?}"
+    );
+}
+
+#[test]
+fn mail_is_encrypted_and_verified_unless_told_otherwise() {
+    let smtp = |rest: &str| match good(&GOOD.replace("transport: directory", rest)).mail.transport {
+        TransportConfig::Smtp(smtp) => smtp,
+        other => panic!("{other:?}"),
+    };
+    for (rest, wanted) in [("host: mail", 587), ("host: mail, tls: implicit", 465), ("host: mail, tls: starttls, port: 25", 25)] {
+        let smtp = smtp(rest);
+        assert_eq!((smtp.port, smtp.is_plaintext(), smtp.is_unverified(), smtp.login.is_none()), (wanted, false, false, true));
+        let settings = TlsSettings { verify: Verify::Full, ca_file: None, ca_directory: None, client: None, server_name: None };
+        match (&smtp.encryption, rest.contains("implicit")) {
+            (Encryption::Implicit(found), true) | (Encryption::StartTls(found), false) => assert_eq!(*found, settings),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(smtp("host: mail, insecure_skip_verify: true").is_unverified());
+    assert!(smtp("host: mail, tls: none, allow_plaintext: true").is_plaintext());
+    assert!(!smtp("host: localhost, tls: none").is_plaintext());
+    let login = smtp("host: mail, auth: {method: password, user: u, password: S3cret}").login.unwrap();
+    assert_eq!((login.user.as_str(), login.password.expose()), ("u", "S3cret"));
+    assert!(!format!("{login:?}").contains("S3cret"));
+}
+
+#[test]
+fn files_of_the_mail_servers_certificate_are_looked_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let identity = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let (one, other) = (identity("one"), identity("other"));
+    write("one.pem", &one.0);
+    write("one.key", &one.1);
+    write("other.key", &other.1);
+    write("text.pem", "not PEM");
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    let read = |rest: &str| {
+        let text = GOOD.replace("transport: directory", &format!("host: mail, {rest}"));
+        parse(&text, &folder.path().join("config.yaml"), |_| None)
+    };
+    for right in ["ca_file: one.pem", "ca_directory: .", "client_certificate: {cert: one.pem, key: one.key}, tls: implicit"] {
+        read(right).unwrap_or_else(|problems| panic!("{right}: {problems}"));
+    }
+    for (wrong, key, said) in [
+        ("ca_file: absent.pem", "mail.ca_file", "does not exist"),
+        ("ca_file: text.pem", "mail.ca_file", "is not PEM"),
+        ("ca_file: one.key", "mail.ca_file", "holds no certificate"),
+        ("ca_directory: absent", "mail.ca_directory", "does not exist"),
+        ("ca_directory: empty", "mail.ca_directory", "holds no certificate"),
+        ("client_certificate: {cert: absent.pem, key: one.key}", "mail.client_certificate", "absent.pem does not exist"),
+        ("client_certificate: {cert: one.pem, key: one.pem}", "mail.client_certificate", "holds no private key"),
+        ("client_certificate: {cert: one.pem, key: other.key}", "mail.client_certificate", "does not belong to"),
+    ] {
+        let problems = read(wrong).map(|_| ()).expect_err(wrong).problems;
+        assert!(problems.len() == 1 && problems[0].key == key && problems[0].message.contains(said), "{wrong}: {problems:?}");
+    }
+    // Of a transport that is not used nothing is read.
+    let unused = GOOD.replace("from:", "ca_file: absent.pem, insecure_skip_verify: true, from:");
+    assert!(parse(&unused, &folder.path().join("config.yaml"), |_| None).is_ok());
+}
+
+#[test]
+fn a_rehearsal_is_warned_of_without_the_address() {
+    let config = good(&GOOD.replace("from:", "redirect_to: rehearsal@example.com, from:"));
+    assert_eq!(config.mail.redirect_to.map(|to| to.address().to_owned()).as_deref(), Some("rehearsal@example.com"));
+    assert!(config.warnings.iter().any(|warning| warning.contains("every mail goes to r…@example.com")), "{:?}", config.warnings);
 }
 
 #[test]

@@ -2,9 +2,18 @@
 //! recipient into a mail (product rules R4 and R31).
 
 use std::fmt;
+use std::sync::LazyLock;
+
+use idna::AsciiDenyList;
+use idna::uts46::{DnsLength, Hyphens, Uts46};
+use regex::Regex;
 
 /// A checked address: dot-atom local part, one `@`, a domain with a dot. `Debug` and `Display` mask it, because logs and
 /// reports are read by more people than mail is.
+///
+/// The local part may have letters of every script, which only servers with SMTPUTF8 take
+/// ([`needs_smtputf8`](Mailbox::needs_smtputf8)). The domain is kept as the name server knows it, in ASCII (`xn--…`): so
+/// a domain with letters of other scripts needs nothing of the mail server.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mailbox(String);
 
@@ -21,8 +30,6 @@ pub enum NotAMailbox {
     Domain,
     #[error("is too long (at most 64 octets before the @, 254 in all)")]
     TooLong,
-    #[error("has characters outside ASCII, which is not yet supported")]
-    NotAscii,
 }
 
 impl Mailbox {
@@ -36,26 +43,29 @@ impl Mailbox {
         if domain.contains('@') {
             return Err(NotAMailbox::At);
         }
-        if !text.is_ascii() {
-            return Err(NotAMailbox::NotAscii);
-        }
         if local.len() > 64 || text.len() > 254 {
             return Err(NotAMailbox::TooLong);
         }
-        let atom = |a: &str| !a.is_empty() && a.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b));
-        if !local.split('.').all(atom) {
+        if !local.split('.').all(is_atom) {
             return Err(NotAMailbox::LocalPart);
         }
-        let label = |l: &str| {
-            (1..=63).contains(&l.len())
-                && !l.starts_with('-')
-                && !l.ends_with('-')
-                && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        let address = match domain.is_ascii() {
+            true => text.to_owned(),
+            false => format!("{local}@{}", in_ascii(domain).ok_or(NotAMailbox::Domain)?),
         };
-        if !domain.contains('.') || !domain.split('.').all(label) {
+        let domain = &address[local.len() + 1..];
+        if !domain.contains('.') || !domain.split('.').all(is_label) {
             return Err(NotAMailbox::Domain);
         }
-        Ok(Mailbox(text.to_owned()))
+        if address.len() > 254 {
+            return Err(NotAMailbox::TooLong);
+        }
+        Ok(Mailbox(address))
+    }
+
+    /// Whether only a server with SMTPUTF8 (RFC 6531) takes mail for it.
+    pub fn needs_smtputf8(&self) -> bool {
+        !self.0.is_ascii()
     }
 
     /// The address in full: for the envelope and the To header only.
@@ -78,6 +88,38 @@ impl fmt::Debug for Mailbox {
     }
 }
 
+/// Letters, marks and digits of every script: no symbols, no blanks, nothing that has no shape of its own and could make
+/// two addresses look alike.
+static LETTERS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\A[[\p{L}\p{M}\p{N}]--\p{Default_Ignorable_Code_Point}]+\z").ok());
+
+fn is_atom(atom: &str) -> bool {
+    let ascii = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b);
+    !atom.is_empty() && atom.bytes().all(|b| ascii(b) || !b.is_ascii()) && (atom.is_ascii() || are_letters(atom))
+}
+
+/// Whether all that is not ASCII is a letter, a mark or a digit.
+fn are_letters(text: &str) -> bool {
+    let others: String = text.chars().filter(|c| !c.is_ascii()).collect();
+    LETTERS.as_ref().is_some_and(|letters| letters.is_match(&others))
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// The domain as the name server knows it (UTS 46). Letters only: other signs, such as a full-width dot, would become
+/// something else than they look like.
+fn in_ascii(domain: &str) -> Option<String> {
+    if !are_letters(domain) {
+        return None;
+    }
+    let ascii = Uts46::new().to_ascii(domain.as_bytes(), AsciiDenyList::STD3, Hyphens::Check, DnsLength::Verify);
+    ascii.ok().map(|ascii| ascii.into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,8 +127,35 @@ mod tests {
     #[test]
     fn ordinary_addresses_pass() {
         for good in ["a@b.cz", "first.last+tag@sub.example.com", "o'neil@example.org", "x@1.example"] {
-            assert_eq!(Mailbox::parse(good).map(|m| m.address().to_owned()).as_deref(), Ok(good));
+            let mailbox = Mailbox::parse(good);
+            assert!(mailbox.as_ref().is_ok_and(|mailbox| !mailbox.needs_smtputf8()));
+            assert_eq!(mailbox.map(|m| m.address().to_owned()).as_deref(), Ok(good));
         }
+    }
+
+    #[test]
+    fn letters_of_every_script_may_stand_before_the_at() {
+        for good in ["žofie.nováková@example.org", "用户@example.org", "उपयोगकर्ता+1@example.org", "z\u{30c}@b.cz"]
+        {
+            let mailbox = Mailbox::parse(good).unwrap();
+            assert_eq!((mailbox.address(), mailbox.needs_smtputf8()), (good, true));
+            assert_eq!(Mailbox::parse(mailbox.address()), Ok(mailbox));
+        }
+        assert_eq!(Mailbox::parse("žofie@b.cz").map(|m| m.to_string()).as_deref(), Ok("ž…@b.cz"));
+    }
+
+    #[test]
+    fn a_domain_is_kept_as_the_name_server_knows_it() {
+        for (written, kept) in [
+            ("eva@žluťoučký.example", "eva@xn--luouk-uva4it5a4g.example"),
+            ("eva@BÜCHER.example", "eva@xn--bcher-kva.example"),
+            ("eva@例え.テスト", "eva@xn--r8jz45g.xn--zckzah"),
+            ("eva@xn--bcher-kva.example", "eva@xn--bcher-kva.example"),
+        ] {
+            let mailbox = Mailbox::parse(written).unwrap();
+            assert_eq!((mailbox.address(), mailbox.needs_smtputf8()), (kept, false));
+        }
+        assert_eq!(Mailbox::parse("žofie@bücher.example").map(|m| m.0).as_deref(), Ok("žofie@xn--bcher-kva.example"));
     }
 
     #[test]
@@ -113,12 +182,30 @@ mod tests {
             "a@-b.cz",
             "a@b.cz ",
             "a\0@b.cz",
-            "ž@b.cz",
             "a@b.cz.",
+            // What looks like nothing, like a blank, like another sign, or turns the reading direction.
+            "a\u{200b}b@c.cz",
+            "a\u{a0}b@c.cz",
+            "a\u{2028}b@c.cz",
+            "a\u{85}b@c.cz",
+            "a\u{202e}b@c.cz",
+            "a\u{3164}b@c.cz",
+            "a\u{ff20}b@c.cz",
+            "a＠b.cz",
+            "“a”@b.cz",
+            "a@b。cz",
+            "a@b．cz",
+            "a@ž.b\u{200d}.cz",
+            "a@-ž.cz",
+            "a@xn--ž.cz",
+            "a@\u{301}ž.cz",
+            "a@ž",
+            "a@ž@b.cz",
         ] {
             assert!(Mailbox::parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(Mailbox::parse(&format!("{}@b.cz", "a".repeat(65))), Err(NotAMailbox::TooLong));
+        assert_eq!(Mailbox::parse(&format!("{}@b.cz", "ž".repeat(33))), Err(NotAMailbox::TooLong));
     }
 
     #[test]

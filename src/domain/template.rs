@@ -1,5 +1,6 @@
 //! Mail templates: a subject and parts in which `{{ variable }}` stands for a value (product rule R30).
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::secret::Pin;
@@ -9,6 +10,8 @@ use super::secret::Pin;
 pub struct Template {
     pub subject: Text,
     pub parts: Vec<Text>,
+    /// The same parts as HTML, each naming the same credentials as its fellow in `parts`; absent: text only.
+    pub html_parts: Option<Vec<Text>>,
 }
 
 /// Text with variables in it.
@@ -55,6 +58,8 @@ pub struct Rendered {
     /// One line, without control characters.
     pub subject: String,
     pub text: String,
+    /// The same for programs that show HTML.
+    pub html: Option<String>,
 }
 
 /// Why a text is no template.
@@ -67,12 +72,16 @@ pub struct TemplateError {
 }
 
 impl Template {
-    /// The subject and those parts whose credentials are all there, a blank line between them.
+    /// The subject and those parts whose credentials are all there: of the text with a blank line between them, of the
+    /// HTML with a line end.
     pub fn render(&self, values: &Values<'_>) -> Rendered {
-        let parts: Vec<String> = self.parts.iter().filter_map(|part| part.render(values)).map(|part| part.trim_end().to_owned()).collect();
         // A credential in a subject is a configuration error, so that the subject is never left out.
-        let subject = self.subject.render(values).unwrap_or_default();
-        Rendered { subject: one_line(&subject).trim().to_owned(), text: parts.join("\n\n") }
+        let subject = self.subject.render(values, one_line).unwrap_or_default();
+        Rendered {
+            subject: one_line(&subject).trim().to_owned(),
+            text: joined(&self.parts, values, one_line, "\n\n"),
+            html: self.html_parts.as_ref().map(|parts| joined(parts, values, escaped, "\n")),
+        }
     }
 
     /// Whether some part tells the user this value.
@@ -113,13 +122,18 @@ impl Text {
         })
     }
 
+    /// Which credentials it tells.
+    pub fn credentials(&self) -> BTreeSet<Variable> {
+        self.variables().filter(|variable| variable.is_credential()).collect()
+    }
+
     /// `None`: a credential is named that was not generated.
-    fn render(&self, values: &Values<'_>) -> Option<String> {
+    fn render(&self, values: &Values<'_>, write: fn(&str) -> String) -> Option<String> {
         let mut out = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Literal(text) => out.push_str(text),
-                Piece::Variable(variable) => out.push_str(&one_line(values.get(*variable)?)),
+                Piece::Variable(variable) => out.push_str(&write(values.get(*variable)?)),
             }
         }
         Some(out)
@@ -192,6 +206,27 @@ impl fmt::Debug for Rendered {
     }
 }
 
+fn joined(parts: &[Text], values: &Values<'_>, write: fn(&str) -> String, between: &str) -> String {
+    let parts: Vec<String> = parts.iter().filter_map(|part| part.render(values, write)).map(|part| part.trim_end().to_owned()).collect();
+    parts.join(between)
+}
+
+/// For HTML, between tags and in quoted attributes: a value must not become a tag, a link or a picture.
+fn escaped(value: &str) -> String {
+    let mut out = String::with_capacity(value.len() + 16);
+    for c in one_line(value).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// Values come from the print system's database, where anybody's mail gateway may have written them: a line break in one
 /// must not begin a new header, nor a paragraph that looks like ours.
 fn one_line(value: &str) -> String {
@@ -224,7 +259,7 @@ mod tests {
 
     fn template(subject: &str, parts: &[&str]) -> Template {
         let parse = |text: &&str| Text::parse(text).unwrap();
-        Template { subject: parse(&subject), parts: parts.iter().map(parse).collect() }
+        Template { subject: parse(&subject), parts: parts.iter().map(parse).collect(), html_parts: None }
     }
 
     #[test]
@@ -254,6 +289,21 @@ mod tests {
         let mail = template("For {{ name }}\n", &["Dear {{ name }}"]).render(&Values { name: evil, ..VALUES });
         assert_eq!(mail.subject, "For Eva Bcc: x@example.net");
         assert_eq!(mail.text, "Dear Eva Bcc: x@example.net");
+    }
+
+    #[test]
+    fn html_parts_are_left_out_like_the_others_and_values_stay_text_in_them() {
+        let parse = |text: &str| Text::parse(text).unwrap();
+        let html = ["<p title='{{ name }}'>{{ name }}</p>\n", "<b>{{ pin }}</b>", "<i>{{ password }}</i>"];
+        let template =
+            Template { html_parts: Some(html.map(parse).to_vec()), ..template("s", &["{{ name }}", "{{ pin }}", "{{ password }}"]) };
+        let pin = Pin::new("012345".to_owned());
+        let evil = "\"'><img src=x>\r\n&amp;{{ pin }}";
+        let mail = template.render(&Values { name: evil, pin: Some(&pin), ..VALUES });
+        assert_eq!(mail.text, "\"'><img src=x> &amp;{{ pin }}\n\n012345");
+        let shown = "&quot;&#39;&gt;&lt;img src=x&gt; &amp;amp;{{ pin }}";
+        assert_eq!(mail.html, Some(format!("<p title='{shown}'>{shown}</p>\n<b>012345</b>")));
+        assert_eq!(template.render(&VALUES).html.as_deref(), Some("<p title='Eva'>Eva</p>"));
     }
 
     #[test]

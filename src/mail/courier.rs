@@ -82,14 +82,22 @@ impl Courier {
         let (outgoing, queue) = mpsc::channel(queue_length(connections, mails_per_minute));
         let (answered, answers) = mpsc::channel(connections * 4);
         let (stop, stopped) = watch::channel(None);
+        let gate = Gate::new(timing.first_pause, timing.longest_pause);
+        let gate = match &config.transport {
+            TransportConfig::Smtp(smtp) if smtp.login.is_some() => gate.cautious(Instant::now()),
+            _ => gate,
+        };
+        let phase = watch::Sender::new(gate.phase());
         let shared = Arc::new(Shared {
             queue: AsyncMutex::new(queue),
             control: Mutex::new(Control {
-                gate: Gate::new(timing.first_pause, timing.longest_pause),
+                gate,
                 bucket: Bucket::new(mails_per_minute),
                 rejections: Rejections::default(),
+                said_paused: false,
             }),
-            phase: watch::Sender::new(Phase::Open),
+            phase,
+            certificate_expires: Mutex::default(),
         });
         let mut workers = JoinSet::new();
         for _ in 0..connections {
@@ -102,6 +110,11 @@ impl Courier {
             workers.spawn(worker.run(answered.clone()));
         }
         Courier { outgoing, answers, shared, workers, stop }
+    }
+
+    /// When the certificate ends that the mail server showed last; `None`: no encrypted connection has come about yet.
+    pub fn certificate_expires(&self) -> Option<Timestamp> {
+        *self.shared.certificate_expires.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn state(&self) -> State {
@@ -146,6 +159,7 @@ struct Shared {
     control: Mutex<Control>,
     /// Follows the gate, for those who wait for it.
     phase: watch::Sender<Phase>,
+    certificate_expires: Mutex<Option<Timestamp>>,
 }
 
 #[derive(Debug)]
@@ -153,6 +167,8 @@ struct Control {
     gate: Gate,
     bucket: Bucket,
     rejections: Rejections,
+    /// Whether the log says that mail pauses.
+    said_paused: bool,
 }
 
 impl Shared {
@@ -183,6 +199,8 @@ impl Shared {
         control.gate.leave(now, ticket, delivery.health());
         let after = control.gate.phase();
         self.publish(after);
+        let resumed = after == Phase::Open && control.said_paused;
+        control.said_paused = (control.said_paused || matches!(after, Phase::Shut { .. })) && !resumed;
         drop(control);
         match after {
             Phase::Shut { pause, .. } if after != before => {
@@ -193,7 +211,7 @@ impl Shared {
                     "No mail goes for {pause_s} s, the mail server is at fault: {because}"
                 );
             }
-            Phase::Open if after != before => tracing::info!("The mail server takes mail again"),
+            Phase::Open if resumed => tracing::info!("The mail server takes mail again"),
             _ => {}
         }
         delivery
@@ -248,6 +266,9 @@ impl Worker {
             },
             None => Delivery::ConnectError(MailError::NoTransport),
         };
+        if let Some(at) = self.transport.as_ref().and_then(Transport::secured).and_then(|secured| secured.certificate_expires) {
+            *self.shared.certificate_expires.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+        }
         let delivery = self.shared.leave(ticket, delivery);
         Answer { id: mail.id, delivery, took: begun.elapsed() }
     }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::io;
 
+use crate::domain::printable;
+use crate::tls::{Explanation, TlsError};
+
 /// What became of one mail.
 #[derive(Debug)]
 pub enum Delivery {
@@ -14,6 +17,9 @@ pub enum Delivery {
     },
     /// The server will never take mail for this recipient: counts against the user.
     RecipientRejected(Refusal),
+    /// The recipient's address has letters outside of ASCII, and the server does not take such (no SMTPUTF8): counts
+    /// against the user, whom this server can never reach.
+    AddressUnsupported,
     /// 4xx: the same mail may be taken later.
     Deferred(Refusal),
     /// Refused for a reason that is the site's (sender, policy, login, storage): says nothing about the user.
@@ -28,14 +34,17 @@ pub enum Delivery {
 }
 
 impl Delivery {
+    /// What a server answers to an address that it cannot take without SMTPUTF8 (RFC 6531, 3.5).
+    pub const NOT_UTF8: u16 = 553;
+
     /// Closed set: metric label (`mails_total`) and log field. `NotTried` is not to be counted.
     pub fn outcome(&self) -> &'static str {
         match self {
             Delivery::Accepted { .. } => "accepted",
-            Delivery::RecipientRejected(_) | Delivery::SiteFault(_) => "rejected",
+            Delivery::RecipientRejected(_) | Delivery::AddressUnsupported | Delivery::SiteFault(_) => "rejected",
             Delivery::Deferred(_) => "deferred",
             Delivery::Unknown => "unknown",
-            Delivery::ConnectError(_) => "connect_error",
+            Delivery::ConnectError(error) => error.outcome(),
             Delivery::NotTried => "not_tried",
         }
     }
@@ -45,7 +54,10 @@ impl Delivery {
         match self {
             Delivery::Accepted { code, .. } => Some(*code),
             Delivery::RecipientRejected(refusal) | Delivery::Deferred(refusal) | Delivery::SiteFault(refusal) => Some(refusal.code),
-            Delivery::ConnectError(MailError::Refused(refusal)) => Some(refusal.code),
+            Delivery::AddressUnsupported => Some(Delivery::NOT_UTF8),
+            Delivery::ConnectError(MailError::Refused(refusal) | MailError::NoTls(refusal) | MailError::Login(refusal)) => {
+                Some(refusal.code)
+            }
             Delivery::Unknown | Delivery::ConnectError(_) | Delivery::NotTried => None,
         }
     }
@@ -53,10 +65,11 @@ impl Delivery {
     /// What this verdict tells about the mail server as a whole.
     pub(crate) fn health(&self) -> Health {
         match self {
-            Delivery::Accepted { .. } | Delivery::RecipientRejected(_) => Health::Well,
+            Delivery::Accepted { .. } | Delivery::RecipientRejected(_) | Delivery::AddressUnsupported => Health::Well,
             // 421 closes the channel for whoever comes, and what is refused at MAIL FROM is refused for everybody.
             Delivery::Deferred(refusal) if refusal.code == 421 || refusal.stage == Stage::MailFrom => Health::Ill,
             Delivery::Deferred(_) => Health::Well,
+            Delivery::ConnectError(MailError::Login(refusal)) if refusal.code >= 500 => Health::LockedOut,
             Delivery::SiteFault(_) | Delivery::ConnectError(_) => Health::Ill,
             Delivery::Unknown | Delivery::NotTried => Health::Unsure,
         }
@@ -68,6 +81,9 @@ impl fmt::Display for Delivery {
         match self {
             Delivery::Accepted { code, text } => write!(f, "accepted ({code} {text})"),
             Delivery::RecipientRejected(refusal) => write!(f, "recipient rejected {refusal}"),
+            Delivery::AddressUnsupported => {
+                f.write_str("the mail server takes no addresses with letters outside of ASCII (it has no SMTPUTF8)")
+            }
             Delivery::Deferred(refusal) => write!(f, "deferred {refusal}"),
             Delivery::SiteFault(refusal) => write!(f, "refused for the site {refusal}"),
             Delivery::Unknown => f.write_str("no answer after the message was handed over"),
@@ -109,6 +125,9 @@ pub struct Enhanced {
 pub enum Stage {
     Greeting,
     Hello,
+    StartTls,
+    Handshake,
+    Login,
     MailFrom,
     Recipient,
     Data,
@@ -121,6 +140,9 @@ impl Stage {
         match self {
             Stage::Greeting => "greeting",
             Stage::Hello => "EHLO",
+            Stage::StartTls => "STARTTLS",
+            Stage::Handshake => "the TLS handshake",
+            Stage::Login => "AUTH",
             Stage::MailFrom => "MAIL FROM",
             Stage::Recipient => "RCPT TO",
             Stage::Data => "DATA",
@@ -144,6 +166,22 @@ pub enum MailError {
     Lost(Stage, #[source] io::Error),
     #[error("the mail server answered what is not SMTP at {}", .0.as_str())]
     Protocol(Stage),
+    #[error("TLS to the mail server cannot be prepared")]
+    TlsFiles(#[source] TlsError),
+    #[error("{}; {}", .0.what, .0.remedy)]
+    Handshake(Explanation),
+    #[error(
+        "the mail server offers no encryption (no STARTTLS), so it was told nothing; it may have none, or something between takes the offer away"
+    )]
+    TlsNotOffered,
+    #[error("the mail server refused to encrypt {0}, so it was told nothing")]
+    NoTls(Refusal),
+    #[error("something was said unencrypted after the answer to STARTTLS; somebody may stand between, so the mail server was told nothing")]
+    Injected,
+    #[error("the mail server refused the login {0}")]
+    Login(Refusal),
+    #[error("the mail server offers no login by PLAIN or LOGIN ({})", offers(offered))]
+    NoLogin { offered: Vec<String> },
     #[error("the mail cannot be written into the directory")]
     Write(#[source] io::Error),
     #[error("no mail transport is configured")]
@@ -160,14 +198,49 @@ impl MailError {
             MailError::Timeout(_) => "timeout",
             MailError::Lost(..) => "lost",
             MailError::Protocol(_) => "protocol",
+            MailError::TlsFiles(error) => error.kind(),
+            MailError::Handshake(_) => "tls_handshake",
+            MailError::TlsNotOffered | MailError::NoTls(_) => "tls_not_offered",
+            MailError::Injected => "tls_injected",
+            MailError::Login(_) => "login",
+            MailError::NoLogin { .. } => "login_not_offered",
             MailError::Write(_) => "write",
             MailError::NoTransport => "no_transport",
         }
     }
 
+    /// Closed set: metric label (`mails_total`). A broken connection while TLS begins is TLS's: that is where to look.
+    fn outcome(&self) -> &'static str {
+        match self {
+            MailError::TlsFiles(_) | MailError::Handshake(_) | MailError::TlsNotOffered | MailError::NoTls(_) | MailError::Injected => {
+                "tls_error"
+            }
+            MailError::Timeout(stage) | MailError::Lost(stage, _) | MailError::Protocol(stage)
+                if matches!(stage, Stage::StartTls | Stage::Handshake) =>
+            {
+                "tls_error"
+            }
+            MailError::Login(_) | MailError::NoLogin { .. } => "auth_error",
+            _ => "connect_error",
+        }
+    }
+
     /// Whether the same mail may succeed later without anybody doing anything.
     pub fn is_transient(&self) -> bool {
-        !matches!(self, MailError::Protocol(_) | MailError::NoTransport)
+        match self {
+            MailError::Protocol(_) | MailError::NoTransport | MailError::TlsFiles(_) | MailError::Handshake(_) => false,
+            MailError::TlsNotOffered | MailError::Injected | MailError::NoLogin { .. } => false,
+            MailError::Login(refusal) | MailError::NoTls(refusal) => refusal.code < 500,
+            _ => true,
+        }
+    }
+}
+
+/// The server's words, safe to show.
+fn offers(offered: &[String]) -> String {
+    match offered {
+        [] => "it offers none".to_owned(),
+        some => format!("it offers {}", printable(&some.join(", "))),
     }
 }
 
@@ -176,6 +249,8 @@ impl MailError {
 pub(crate) enum Health {
     Well,
     Ill,
+    /// The login is wrong.
+    LockedOut,
     Unsure,
 }
 
@@ -186,6 +261,7 @@ pub(crate) enum Health {
 /// | 4xx | greeting, EHLO | | connect error: no mail would pass |
 /// | 4xx | elsewhere | | deferred |
 /// | 5xx | greeting, EHLO, MAIL FROM | | site |
+/// | 5xx | MAIL FROM with SMTPUTF8 | x.6.7 or a complaint about parameters | recipient: see `smtp` |
 /// | 5xx | later | 5.2.x, 5.7.x | site |
 /// | 5xx | later | 5.1.7, 5.1.8 (the *sender's* address; Postfix says so at RCPT) | site |
 /// | 5xx | later | other 5.1.x | recipient |

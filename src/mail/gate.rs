@@ -52,8 +52,17 @@ pub(crate) enum Entry {
 pub(crate) struct Ticket(u64);
 
 impl Gate {
+    /// So many first pauses after a refused login: a wrong password does not become right by being tried often.
+    const LOCKED_OUT: u32 = 20;
+
     pub(crate) fn new(first_pause: Duration, longest_pause: Duration) -> Gate {
         Gate { phase: Phase::Open, epoch: 0, first_pause, longest_pause }
+    }
+
+    /// One that lets a single mail find out first whether the site is well, as after a pause: of a login that is refused,
+    /// many connections would make many failures at once, and servers lock accounts for that.
+    pub(crate) fn cautious(self, now: Instant) -> Gate {
+        Gate { phase: Phase::Shut { until: now, pause: self.first_pause / 2 }, ..self }
     }
 
     pub(crate) fn enter(&mut self, now: Instant) -> Entry {
@@ -73,6 +82,8 @@ impl Gate {
             return;
         }
         match (self.phase, health) {
+            (Phase::Open, Health::LockedOut) => self.shut(now, self.locked_out()),
+            (Phase::Probing { pause }, Health::LockedOut) => self.shut(now, pause.saturating_mul(2).max(self.locked_out())),
             (Phase::Open, Health::Ill) => self.shut(now, self.first_pause),
             (Phase::Probing { .. }, Health::Well) => self.go_to(Phase::Open),
             (Phase::Probing { pause }, Health::Ill | Health::Unsure) => self.shut(now, pause.saturating_mul(2)),
@@ -82,6 +93,10 @@ impl Gate {
 
     pub(crate) fn phase(&self) -> Phase {
         self.phase
+    }
+
+    fn locked_out(&self) -> Duration {
+        self.first_pause.saturating_mul(Self::LOCKED_OUT)
     }
 
     fn shut(&mut self, now: Instant, pause: Duration) {
@@ -158,6 +173,27 @@ mod tests {
             now = until;
         }
         assert_eq!(pauses, [15, 30, 60, 120, 240, 480, 900, 900, 900]);
+    }
+
+    #[test]
+    fn a_refused_login_is_tried_by_one_mail_and_seldom() {
+        let (mut gate, mut now, mut pauses) = (gate().cautious(Instant::now()), Instant::now(), Vec::new());
+        for _ in 0..4 {
+            let probe = ticket(&mut gate, now);
+            assert!(matches!(gate.enter(now), Entry::Wait), "only one mail finds out, at the start too");
+            gate.leave(now, probe, Health::LockedOut);
+            let Phase::Shut { until, .. } = gate.phase() else { panic!("{:?}", gate.phase()) };
+            pauses.push((until - now).as_secs());
+            now = until;
+        }
+        assert_eq!(pauses, [300, 600, 900, 900]);
+        let mut gate = self::gate().cautious(now);
+        let probe = ticket(&mut gate, now);
+        gate.leave(now, probe, Health::Ill);
+        assert_eq!(gate.phase(), Phase::Shut { until: now + 15 * SECOND, pause: 15 * SECOND });
+        let probe = ticket(&mut gate, now + 15 * SECOND);
+        gate.leave(now + 15 * SECOND, probe, Health::Well);
+        assert_eq!(gate.phase(), Phase::Open);
     }
 
     #[test]

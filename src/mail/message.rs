@@ -1,13 +1,14 @@
 //! Makes the bytes of a mail. Pure: the date is an argument, the boundary of nothing is random.
 //!
 //! Header injection is impossible by construction: an address is a [`Mailbox`] (dot-atoms only), every other text goes
-//! through [`phrase`], which leaves only printable ASCII behind.
+//! through [`phrase`] or [`unstructured`], which leave only printable ASCII behind.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use lettre::message::header::{ContentTransferEncoding, ContentType, Date, Header, HeaderName, HeaderValue, MIME_VERSION_1_0};
-use lettre::message::{Body, SinglePart};
+use lettre::message::{Body, MultiPart, MultiPartKind, SinglePart};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::config::Sender;
@@ -23,27 +24,68 @@ pub struct Outgoing {
     pub subject: String,
     /// The whole text; any kind of line ends. Holds credentials.
     pub text: Secret,
+    /// The same as HTML, for programs that show it.
+    pub html: Option<Secret>,
 }
 
-/// The message as it goes over the wire: ASCII only, lines ended by CRLF and at most 998 octets long.
+/// The message as it goes over the wire: lines ended by CRLF and at most 998 octets long, and ASCII only, but for the To
+/// header of a recipient with SMTPUTF8.
 ///
-/// The body is the text with its trailing blank lines reduced to one line end.
-pub fn compose(from: &Sender, outgoing: &Outgoing, date: Timestamp) -> Zeroizing<Vec<u8>> {
+/// The body is the text with its trailing blank lines reduced to one line end; with HTML, both as alternatives.
+///
+/// `redirect_to` is who gets it instead of its recipient, in a rehearsal. Whom it was meant for then stands in it masked:
+/// who watches a rehearsal must recognise the user, and need not get a list of addresses with their credentials.
+pub fn compose(from: &Sender, outgoing: &Outgoing, redirect_to: Option<&Mailbox>, date: Timestamp) -> Zeroizing<Vec<u8>> {
     let sender = match from.name.as_deref().map(phrase).filter(|name| !name.is_empty()) {
         Some(name) => format!("{name} <{}>", from.address.address()),
         None => from.address.address().to_owned(),
     };
-    let part = SinglePart::builder()
-        .header(date_header(date))
-        .header(Ready::<FROM>(sender))
-        .header(Ready::<TO>(outgoing.recipient.address().to_owned()))
-        .header(Ready::<SUBJECT>(unstructured(&outgoing.subject)))
-        .header(Ready::<MESSAGE_ID>(message_id(&outgoing.message_id)))
-        .header(Ready::<AUTO_SUBMITTED>("auto-generated".to_owned()))
-        .header(MIME_VERSION_1_0)
-        .content_type(ContentType::TEXT_PLAIN)
-        .body(body(outgoing.text.expose()));
-    Zeroizing::new(part.formatted())
+    // The two builders of lettre have no common trait.
+    macro_rules! with_headers {
+        ($builder:expr) => {{
+            let builder = $builder
+                .header(date_header(date))
+                .header(Ready::<FROM>(sender))
+                .header(Ready::<TO>(redirect_to.unwrap_or(&outgoing.recipient).address().to_owned()))
+                .header(Ready::<SUBJECT>(unstructured(&outgoing.subject)))
+                .header(Ready::<MESSAGE_ID>(message_id(&outgoing.message_id)))
+                .header(Ready::<AUTO_SUBMITTED>("auto-generated".to_owned()));
+            let builder = match redirect_to {
+                Some(_) => builder.header(Ready::<ORIGINAL_TO>(unstructured(&outgoing.recipient.to_string()))),
+                None => builder,
+            };
+            builder.header(MIME_VERSION_1_0)
+        }};
+    }
+    let text = outgoing.text.expose();
+    Zeroizing::new(match &outgoing.html {
+        None => with_headers!(SinglePart::builder()).content_type(ContentType::TEXT_PLAIN).body(body(text)).formatted(),
+        Some(html) => {
+            let boundary = boundary(&outgoing.message_id, [text, html.expose()]);
+            let part = |content_type, text| SinglePart::builder().header(content_type).body(body(text));
+            with_headers!(MultiPart::builder())
+                .kind(MultiPartKind::Alternative)
+                .boundary(boundary)
+                .singlepart(part(ContentType::TEXT_PLAIN, text))
+                .singlepart(part(ContentType::TEXT_HTML, html.expose()))
+                .formatted()
+        }
+    })
+}
+
+/// What stands between the parts and in none of them: the encodings cannot express `=_`, plain text is searched. Of one
+/// mail always the same, so that a mail repeated is the same mail.
+fn boundary(message_id: &str, parts: [&str; 2]) -> String {
+    let mut attempt = 0u64;
+    loop {
+        let digest = Sha256::new().chain_update(message_id).chain_update(attempt.to_be_bytes()).finalize();
+        let hex: String = digest.iter().take(12).map(|b| format!("{b:02x}")).collect();
+        let boundary = format!("=_{hex}");
+        if !parts.iter().any(|part| part.contains(&boundary)) {
+            return boundary;
+        }
+        attempt += 1;
+    }
 }
 
 /// Readable as it is where it can be, so that a support person can read an .eml file; else quoted-printable while most
@@ -142,7 +184,8 @@ const TO: u8 = 1;
 const SUBJECT: u8 = 2;
 const MESSAGE_ID: u8 = 3;
 const AUTO_SUBMITTED: u8 = 4;
-const NAMES: [&str; 5] = ["From", "To", "Subject", "Message-ID", "Auto-Submitted"];
+const ORIGINAL_TO: u8 = 5;
+const NAMES: [&str; 6] = ["From", "To", "Subject", "Message-ID", "Auto-Submitted", "X-Credkeeper-Original-To"];
 
 /// A header whose value this module has encoded. Lettre's own `From` and `To` parse addresses by other rules than ours
 /// and its `Subject` leaves long words on one endless line.

@@ -10,24 +10,31 @@
 //!
 //! - `message` makes the bytes; no text of a user or a database can become a header or a second recipient.
 //! - `delivery` is the verdict on one mail and the rule of who is to blame (product rule R32).
-//! - `smtp` and `directory` are the wires, `transport` the choice between them.
+//! - `smtp` and `directory` are the ways out, `transport` the choice between them. `wire` is one connection, in the clear or
+//!   encrypted, `login` the login on it, `certificate` what a monitor wants to know of the server's.
 //! - `pace` spreads mails over time; `gate` stops them all while the site, not a recipient, is at fault.
 //! - `courier` is the only part with tasks and a clock.
 //!
-//! Must not: log an address in full, a subject or a body; use a connection again after anything unexpected.
+//! Must not: log an address in full, a subject or a body; use a connection again after anything unexpected; say anything to
+//! a server but EHLO and STARTTLS before a connection is encrypted that the configuration wants encrypted.
 
+mod certificate;
 mod courier;
 mod delivery;
 mod directory;
 mod gate;
+mod login;
 mod message;
 mod pace;
 mod reply;
 mod smtp;
 mod transport;
+mod wire;
 
 pub use courier::{Answer, Courier, State, Timing};
 pub use delivery::{Delivery, Enhanced, MailError, Refusal, Stage};
+pub use login::Mechanism;
 pub use message::{Outgoing, compose};
-pub use smtp::Deadlines;
-pub use transport::probe;
+pub use smtp::{Deadlines, Greeted};
+pub use transport::{probe, send_test};
+pub use wire::Secured;

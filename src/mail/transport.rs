@@ -1,28 +1,30 @@
-//! The choice between the wires (product rule R35).
+//! The choice between the ways out (product rule R35), and rehearsals (`mail.redirect_to`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use crate::config::{MailConfig, Sender, TransportConfig};
-use crate::domain::{Mailbox, Timestamp};
+use crate::config::{MailConfig, Sender, SmtpConfig, TransportConfig};
+use crate::domain::{IssuanceId, Mailbox, Secret, Timestamp};
 
 use super::delivery::{Delivery, MailError};
 use super::directory::Outbox;
 use super::message::{Outgoing, compose};
-use super::smtp::{Deadlines, Session};
+use super::smtp::{Deadlines, Greeted, Session};
+use super::wire::Secured;
 
-/// One wire of one worker, with what every mail over it has in common.
+/// One way out of one worker, with what every mail over it has in common.
 #[derive(Debug)]
 pub struct Transport {
     from: Arc<Sender>,
     envelope_from: Mailbox,
-    wire: Wire,
+    redirect_to: Option<Mailbox>,
+    way: Way,
 }
 
 #[derive(Debug)]
-enum Wire {
+enum Way {
     Smtp(Box<Session>),
     Directory(Outbox),
 }
@@ -31,50 +33,84 @@ impl Transport {
     /// `None` for `transport: none`, and for a configuration without a sender.
     pub fn new(config: &MailConfig, deadlines: Option<Deadlines>) -> Option<Transport> {
         let from = config.from.clone()?;
-        let wire = match &config.transport {
+        let way = match &config.transport {
             TransportConfig::Smtp(smtp) => {
                 let deadlines = deadlines.unwrap_or_else(|| Deadlines::of(smtp));
-                Wire::Smtp(Box::new(Session::new(smtp.clone(), deadlines)))
+                Way::Smtp(Box::new(Session::new(SmtpConfig::clone(smtp), deadlines)))
             }
-            TransportConfig::Directory(path) => Wire::Directory(Outbox::new(path.clone())),
+            TransportConfig::Directory(path) => Way::Directory(Outbox::new(path.clone())),
             TransportConfig::None => return None,
         };
         let envelope_from = config.envelope_from.clone().unwrap_or_else(|| from.address.clone());
-        Some(Transport { from: Arc::new(from), envelope_from, wire })
+        Some(Transport { from: Arc::new(from), envelope_from, redirect_to: config.redirect_to.clone(), way })
     }
 
     /// Sends one mail. Dropping the future leaves nothing behind that could disturb the next mail.
     pub async fn send(&mut self, outgoing: &Outgoing, date: Timestamp) -> Delivery {
-        let message = compose(&self.from, outgoing, date);
-        match &mut self.wire {
-            Wire::Smtp(session) => session.send(&self.envelope_from, &outgoing.recipient, &message).await,
-            Wire::Directory(outbox) => {
+        let message = compose(&self.from, outgoing, self.redirect_to.as_ref(), date);
+        let to = self.redirect_to.as_ref().unwrap_or(&outgoing.recipient);
+        let delivery = match &mut self.way {
+            Way::Smtp(session) => session.send(&self.envelope_from, to, &message).await,
+            Way::Directory(outbox) => {
                 let (outbox, id) = (outbox.clone(), outgoing.message_id.clone());
                 written(spawn_blocking(move || outbox.write(&id, &message)).await.unwrap_or_else(|error| Err(error.into())))
             }
+        };
+        match delivery {
+            // The user has nothing to do with it.
+            Delivery::RecipientRejected(refusal) if self.redirect_to.is_some() => Delivery::SiteFault(refusal),
+            delivery => delivery,
+        }
+    }
+
+    /// How the last connection was encrypted.
+    pub fn secured(&self) -> Option<Secured> {
+        match &self.way {
+            Way::Smtp(session) => session.secured(),
+            Way::Directory(_) => None,
         }
     }
 
     /// Ends the connection, if there is one.
     pub async fn close(&mut self) {
-        if let Wire::Smtp(session) = &mut self.wire {
+        if let Way::Smtp(session) = &mut self.way {
             session.close().await;
         }
     }
 }
 
-/// Whether mail could go now: for `doctor`. Greets a server and leaves again; makes the directory.
+/// Whether mail could go now: for `doctor`. Greets a server, logs in, and leaves again; makes the directory. `None`: there is
+/// no server.
 ///
 /// # Errors
 /// As a mail would get it.
-pub async fn probe(config: &MailConfig) -> Result<(), Delivery> {
+pub async fn probe(config: &MailConfig) -> Result<Option<Greeted>, Delivery> {
     match &config.transport {
-        TransportConfig::Smtp(smtp) => Session::new(smtp.clone(), Deadlines::of(smtp)).probe().await,
+        TransportConfig::Smtp(smtp) => Session::new(SmtpConfig::clone(smtp), Deadlines::of(smtp)).probe().await.map(Some),
         TransportConfig::Directory(path) => {
-            Outbox::new(path.clone()).create().map_err(|error| Delivery::ConnectError(MailError::Write(error)))
+            Outbox::new(path.clone()).create().map(|()| None).map_err(|error| Delivery::ConnectError(MailError::Write(error)))
         }
-        TransportConfig::None => Ok(()),
+        TransportConfig::None => Ok(None),
     }
+}
+
+/// Sends a mail without any credential, as any other mail goes: for `doctor --mail-test`.
+pub async fn send_test(config: &MailConfig, to: &Mailbox, now: Timestamp) -> Delivery {
+    let Some(mut transport) = Transport::new(config, None) else { return Delivery::ConnectError(MailError::NoTransport) };
+    let domain = transport.from.address.address().split('@').next_back().unwrap_or_default();
+    let text = "This mail was sent by `credkeeper doctor --mail-test`. If you can read it, users can be told their credentials.\n\
+                It holds none, and there is nothing to do.\n";
+    let mail = Outgoing {
+        id: IssuanceId(0),
+        recipient: to.clone(),
+        message_id: format!("mail-test.{}.{}@{domain}", now.0, std::process::id()),
+        subject: "Test of credkeeper's mail".to_owned(),
+        text: Secret::new(text.to_owned()),
+        html: None,
+    };
+    let delivery = transport.send(&mail, now).await;
+    transport.close().await;
+    delivery
 }
 
 fn written(result: std::io::Result<PathBuf>) -> Delivery {

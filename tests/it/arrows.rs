@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("config", "domain policy tls"),
     ("store", "config domain inventory tls"),
     ("journal", "config domain inventory seal"),
-    ("mail", "config domain"),
+    ("mail", "config domain tls"),
     ("report", "domain inventory plan"),
     ("metrics", "domain plan report"),
     ("http", "clock domain metrics"),

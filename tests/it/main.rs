@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bench;
+mod certificates;
 mod contract;
 mod crash;
 mod daemon;
@@ -9,6 +10,7 @@ mod golden;
 mod inspection;
 mod leaks;
 mod mail;
+mod mail_tls;
 mod pg;
 mod properties;
 mod random_site;

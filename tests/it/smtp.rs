@@ -27,6 +27,9 @@ pub struct Received {
     pub headers: Vec<(String, String)>,
     pub subject: String,
     pub text: String,
+    pub html: Option<String>,
+    /// Of the message and each of its parts.
+    pub types: Vec<String>,
 }
 
 impl SmtpServer {
@@ -59,6 +62,12 @@ impl SmtpServer {
     pub fn mails(&self) -> Vec<Received> {
         let text = std::fs::read_to_string(self.directory.path().join("mails.jsonl")).expect("the server's record");
         text.lines().map(|line| received(&serde_json::from_str(line).expect("a line of the server's record"))).collect()
+    }
+
+    /// Everything that clients said, decrypted, whatever became of it.
+    pub fn heard(&self) -> String {
+        let bytes = std::fs::read(self.directory.path().join("heard.txt")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn start_in(directory: tempfile::TempDir, options: &[&str]) -> SmtpServer {
@@ -129,5 +138,7 @@ fn received(line: &Value) -> Received {
         headers: list("headers").iter().map(pair).collect(),
         subject: text("subject"),
         text: text("text"),
+        html: line["html"].as_str().map(str::to_owned),
+        types: list("types").iter().filter_map(|kind| kind.as_str().map(str::to_owned)).collect(),
     }
 }

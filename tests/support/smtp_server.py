@@ -1,15 +1,18 @@
 #!/usr/bin/python3
 """A real SMTP server for the tests: aiosmtpd, told by the address what to answer.
 
-    smtp_server.py DIRECTORY [--port PORT] [--no-pipelining] [--parse]
+    smtp_server.py DIRECTORY [--port PORT] [--no-pipelining] [--parse] [--smtputf8]
+        [--tls starttls|implicit --cert FILE --key FILE [--client-ca FILE]]
+        [--auth USER:PASSWORD [--only MECHANISM] [--auth-in-the-clear]]
 
 Prints `listening PORT`, appends one JSON line a message to DIRECTORY/mails.jsonl *before* it answers, and exits when
-its standard input ends, so that it dies with the test that started it. What a line holds:
+its standard input ends, so that it dies with the test that started it. DIRECTORY/heard.txt holds everything that clients
+said, decrypted, with `== PORT` where the connection from that port goes on. What a line of mails.jsonl holds:
 
     connection   number of the connection, from 1
     from, to     envelope
     data         the message, as Latin-1 text
-    headers, subject, text
+    headers, subject, text, html
                  only with --parse: as Python's own mail parser understands the message: pairs, decoded
 
 The local part of an address says what happens to mail from it or for it (dots separate the parts):
@@ -30,11 +33,12 @@ import email.policy
 import json
 import os
 import re
+import ssl
 import sys
 import threading
 
 try:
-    from aiosmtpd.smtp import SMTP
+    from aiosmtpd.smtp import SMTP, AuthResult
 except ImportError:
     sys.exit("aiosmtpd is missing: install it with `apt-get install python3-aiosmtpd`")
 
@@ -49,6 +53,17 @@ def scripted(address, kinds):
     return None
 
 
+class Server(SMTP):
+    """Keeps what it hears."""
+
+    def data_received(self, data):
+        if self.transport.get_extra_info("peername"):
+            peer = self.transport.get_extra_info("peername")[1]
+            with open(os.path.join(self.event_handler.options.directory, "heard.txt"), "ab") as heard:
+                heard.write(b"== %d\n" % peer + data)
+        super().data_received(data)
+
+
 class Handler:
     def __init__(self, options):
         self.options = options
@@ -57,8 +72,13 @@ class Handler:
 
     async def handle_EHLO(self, server, session, envelope, hostname, responses):
         session.host_name = hostname
-        self.connections += 1
-        session.number = self.connections
+        # After STARTTLS the client says it again.
+        if not hasattr(server, "number"):
+            self.connections += 1
+            server.number = self.connections
+        session.number = server.number
+        if self.options.only:
+            responses = [f"250-AUTH {self.options.only}" if line.startswith("250-AUTH ") else line for line in responses]
         if not self.options.no_pipelining:
             responses.insert(1, "250-PIPELINING")
         return responses
@@ -104,7 +124,10 @@ class Handler:
             message = email.message_from_bytes(envelope.original_content, policy=email.policy.default)
             line["headers"] = [[name, str(value)] for name, value in message.items()]
             line["subject"] = str(message["subject"])
-            line["text"] = message.get_content()
+            line["text"] = message.get_body(("plain",)).get_content()
+            html = message.get_body(("html",))
+            line["html"] = html and html.get_content()
+            line["types"] = [part.get_content_type() for part in message.walk()]
         self.file.write(json.dumps(line) + "\n")
 
 
@@ -114,7 +137,37 @@ def main():
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--no-pipelining", action="store_true")
     parser.add_argument("--parse", action="store_true")
+    parser.add_argument("--smtputf8", action="store_true")
+    parser.add_argument("--tls", choices=["starttls", "implicit"])
+    parser.add_argument("--cert")
+    parser.add_argument("--key")
+    parser.add_argument("--client-ca")
+    parser.add_argument("--auth")
+    parser.add_argument("--only")
+    parser.add_argument("--auth-in-the-clear", action="store_true")
     options = parser.parse_args()
+
+    tls = None
+    if options.tls:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(options.cert, options.key)
+        if options.client_ca:
+            tls.load_verify_locations(options.client_ca)
+            tls.verify_mode = ssl.CERT_REQUIRED
+
+    settings = {"enable_SMTPUTF8": options.smtputf8}
+    if options.tls == "starttls":
+        settings["tls_context"] = tls
+    if options.auth:
+        user, _, password = options.auth.partition(":")
+
+        def authenticator(server, session, envelope, mechanism, data):
+            right = (data.login, data.password) == (user.encode(), password.encode())
+            return AuthResult(success=right, handled=False)
+
+        # Over implicit TLS the library does not see that it is encrypted.
+        settings |= {"auth_required": True, "authenticator": authenticator,
+                     "auth_require_tls": options.tls == "starttls" and not options.auth_in_the_clear}
 
     def die_with_the_parent():
         while sys.stdin.buffer.read(4096):
@@ -124,7 +177,9 @@ def main():
     async def serve():
         loop = asyncio.get_running_loop()
         handler = Handler(options)
-        server = await loop.create_server(lambda: SMTP(handler, hostname="smtp.example", loop=loop), "127.0.0.1", options.port)
+        server = await loop.create_server(
+            lambda: Server(handler, hostname="smtp.example", loop=loop, **settings),
+            "127.0.0.1", options.port, ssl=tls if options.tls == "implicit" else None)
         print("listening", server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 

@@ -2,8 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::io::AsyncBufReadExt;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use crate::config::MailLogin;
+use crate::domain::Secret;
+use crate::tls::{TlsSettings, Verify};
 
 use super::*;
 
@@ -48,6 +53,8 @@ impl Peer {
             hello_name: Some("client.example".into()),
             connections: 1,
             timeout: second,
+            encryption: Encryption::None,
+            login: None,
         };
         let deadlines = Deadlines { connect: second, greeting: second, command: second, accepted: Duration::from_millis(300) };
         Session::new(config, deadlines)
@@ -211,6 +218,169 @@ async fn before_the_message_nothing_was_sent() {
         let peer = Peer::start(vec![script]).await;
         assert_eq!(send(&mut peer.session(), "a@b.example").await.to_string(), wanted);
     }
+}
+
+fn tls() -> TlsSettings {
+    TlsSettings { verify: Verify::Nothing, ca_file: None, ca_directory: None, client: None, server_name: None }
+}
+
+fn logging_in(peer: &Peer) -> Session {
+    let mut session = peer.session();
+    session.config.login = Some(MailLogin { user: "tim".to_owned(), password: Secret::new("tanstaaftanstaaf".to_owned()) });
+    session
+}
+
+/// Even one that offers a login, and accepts everything.
+#[tokio::test]
+async fn a_server_that_does_not_encrypt_hears_nothing_of_a_mail_or_a_login() {
+    const OFFERS: &str = "250-peer|250-STARTTLS|250-PIPELINING|250 AUTH PLAIN LOGIN";
+    const STRIPPED: &str = "250-peer|250-XXXXXXXX|250-PIPELINING|250 AUTH PLAIN LOGIN";
+    let cases: [(Script, &str, &str); 6] = [
+        (&["220 hi", STRIPPED, "235 ok", "250 ok", "250 ok", "354 go", "250 ok"], "tls_not_offered", "offers no encryption"),
+        (&["220 hi", "250 peer", "235 ok", "250 ok"], "tls_not_offered", "offers no encryption"),
+        (&["220 hi", OFFERS, "502 5.5.1 no", "235 ok", "250 ok"], "tls_not_offered", "refused to encrypt (502 5.5.1 at STARTTLS)"),
+        (&["220 hi", OFFERS, "454 4.7.0 later", "235 ok"], "tls_not_offered", "refused to encrypt (454 4.7.0 at STARTTLS)"),
+        (&["220 hi", OFFERS, "250 ok", "235 ok"], "protocol", "what is not SMTP at STARTTLS"),
+        (&["220 hi", OFFERS, "220 go|250-peer|250 AUTH PLAIN", "235 ok"], "tls_injected", "somebody may stand between"),
+    ];
+    for (script, kind, said) in cases {
+        let peer = Peer::start(vec![script, &[]]).await;
+        let mut session = logging_in(&peer);
+        session.config.encryption = Encryption::StartTls(tls());
+        let Delivery::ConnectError(error) = send(&mut session, "a@b.example").await else { panic!("{script:?}") };
+        assert_eq!(error.kind(), kind);
+        assert!(error.to_string().contains(said), "{error}");
+        let delivery = Delivery::ConnectError(error);
+        assert_eq!(delivery.outcome(), "tls_error");
+        let heard = peer.heard();
+        let all = heard.lines().all(|line| matches!(line, "#" | "EHLO client.example" | "STARTTLS"));
+        assert!(all, "{heard}");
+        assert_eq!(heard.matches('#').count(), 1, "it is not tried again in some other way");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_tls_is_told_and_hears_nothing() {
+    for (script, encryption) in [
+        (&["220 hi", "250-peer|250 STARTTLS", "220 go", CLOSE][..], Encryption::StartTls(tls())),
+        (&["220 hi"], Encryption::Implicit(tls())),
+    ] {
+        let peer = Peer::start(vec![script]).await;
+        let mut session = logging_in(&peer);
+        session.config.encryption = encryption;
+        let delivery = send(&mut session, "a@b.example").await;
+        assert_eq!(delivery.outcome(), "tls_error");
+        let text = delivery.to_string();
+        assert!(text.contains("does not speak TLS") || text.contains("in the middle of the TLS handshake"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_is_said_in_the_way_that_the_server_offers() {
+    const REST: [&str; 4] = ["250 ok", "250 ok", "354 go", "250 queued"];
+    let script =
+        |hello: &'static str, answers: &[&'static str]| -> Script { [&["220 hi", hello], answers, &REST, &[STALL]].concat().leak() };
+    let plain = "AUTH PLAIN AHRpbQB0YW5zdGFhZnRhbnN0YWFm";
+    let login = "AUTH LOGIN\ndGlt\ndGFuc3RhYWZ0YW5zdGFhZg==";
+    for (hello, answers, heard) in [
+        ("250-peer|250 AUTH LOGIN PLAIN XOAUTH2", &["235 2.7.0 in"][..], plain),
+        ("250-peer|250 auth plain", &["235 in"], plain),
+        ("250-peer|250 AUTH=LOGIN", &["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "235 in"], login),
+    ] {
+        let peer = Peer::start(vec![script(hello, answers)]).await;
+        let mut session = logging_in(&peer);
+        assert_eq!(send(&mut session, "a@b.example").await.to_string(), "accepted (250 queued)");
+        assert!(peer.heard().starts_with(&format!("#\nEHLO client.example\n{heard}\nMAIL FROM:")), "{}", peer.heard());
+    }
+}
+
+#[tokio::test]
+async fn a_long_login_goes_in_two_steps() {
+    let peer =
+        Peer::start(vec![&["220 hi", "250-peer|250 AUTH PLAIN", "334 ", "235 in", "250 ok", "250 ok", "354 go", "250 queued", STALL]])
+            .await;
+    let mut session = logging_in(&peer);
+    session.config.login = Some(MailLogin { user: "tim".to_owned(), password: Secret::new("p".repeat(500)) });
+    assert_eq!(send(&mut session, "a@b.example").await.to_string(), "accepted (250 queued)");
+    assert!(peer.heard().contains("\nAUTH PLAIN\nAHRpbQBwcHBw"));
+}
+
+#[tokio::test]
+async fn a_refused_login_is_no_mail() {
+    let cases: [(Script, &str, &str); 5] = [
+        (
+            &["220 hi", "250-peer|250 AUTH PLAIN", "535 5.7.8 no", "250 ok"],
+            "login",
+            "the mail server refused the login (535 5.7.8 at AUTH)",
+        ),
+        (
+            &["220 hi", "250-peer|250 AUTH LOGIN", "334 VXNlcm5hbWU6", "535 no", "250 ok"],
+            "login",
+            "the mail server refused the login (535 at AUTH)",
+        ),
+        (
+            &["220 hi", "250-peer|250 AUTH PLAIN", "454 4.7.0 later", "250 ok"],
+            "login",
+            "the mail server refused the login (454 4.7.0 at AUTH)",
+        ),
+        (
+            &["220 hi", "250-peer|250 AUTH XOAUTH2 NTLM", "235 in", "250 ok"],
+            "login_not_offered",
+            "the mail server offers no login by PLAIN or LOGIN (it offers NTLM, XOAUTH2)",
+        ),
+        (
+            &["220 hi", "250 peer", "235 in", "250 ok"],
+            "login_not_offered",
+            "the mail server offers no login by PLAIN or LOGIN (it offers none)",
+        ),
+    ];
+    for (script, kind, said) in cases {
+        let peer = Peer::start(vec![script]).await;
+        let Delivery::ConnectError(error) = send(&mut logging_in(&peer), "a@b.example").await else { panic!("{script:?}") };
+        assert_eq!((error.kind(), error.to_string().as_str(), error.is_transient()), (kind, said, said.contains("454")));
+        assert_eq!(Delivery::ConnectError(error).outcome(), "auth_error");
+        assert!(!peer.heard().contains("MAIL"), "{}", peer.heard());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_the_rest_of_a_login_for_ever_is_left() {
+    let peer = Peer::start(vec![&["220 hi", "250-peer|250 AUTH LOGIN", "334 VXNlcm5hbWU6", STALL]]).await;
+    let delivery = send(&mut logging_in(&peer), "a@b.example").await;
+    assert!(matches!(delivery, Delivery::ConnectError(MailError::Timeout(Stage::Login))), "{delivery:?}");
+}
+
+#[tokio::test]
+async fn an_address_of_another_script_goes_only_where_it_is_taken() {
+    const UTF8: &str = "250-peer|250-8BITMIME|250 SMTPUTF8";
+    let peer = Peer::start(vec![
+        &["220 hi", HELLO, "250 ok", "250 ok", "354 go", "250 queued", STALL],
+        &["220 hi", UTF8, "250 ok", "250 ok", "354 go", "250 queued", "250 ok", "250 ok", "354 go", "250 again", STALL],
+        &["220 hi", UTF8, "555 5.5.4 what is SMTPUTF8", STALL],
+    ])
+    .await;
+    let mut session = peer.session();
+    assert!(matches!(send(&mut session, "žofie@b.example").await, Delivery::AddressUnsupported));
+    assert_eq!(send(&mut session, "a@b.example").await.to_string(), "accepted (250 queued)");
+    let mut session = peer.session();
+    assert_eq!(send(&mut session, "žofie@bücher.example").await.to_string(), "accepted (250 queued)");
+    assert_eq!(send(&mut session, "eva@bücher.example").await.to_string(), "accepted (250 again)");
+    // Its complaint is about the one address that wants it.
+    assert!(matches!(send(&mut peer.session(), "žofie@b.example").await, Delivery::RecipientRejected(_)));
+    let heard = peer.heard();
+    let commands: Vec<&str> = heard.lines().filter(|line| line.starts_with("MAIL") || line.starts_with("RCPT")).collect();
+    assert_eq!(
+        commands,
+        [
+            "MAIL FROM:<print@example.com>",
+            "RCPT TO:<a@b.example>",
+            "MAIL FROM:<print@example.com> BODY=8BITMIME SMTPUTF8",
+            "RCPT TO:<žofie@xn--bcher-kva.example>",
+            "MAIL FROM:<print@example.com>",
+            "RCPT TO:<eva@xn--bcher-kva.example>",
+            "MAIL FROM:<print@example.com> BODY=8BITMIME SMTPUTF8",
+        ]
+    );
 }
 
 #[tokio::test]
