@@ -35,6 +35,12 @@ pub enum Mode {
     Explain {
         login: String,
     },
+    Hold {
+        login: String,
+    },
+    Release {
+        login: String,
+    },
     Doctor {
         /// Who is sent a mail without any credential.
         mail_test: Option<Mailbox>,
@@ -254,6 +260,18 @@ enum RawCommand {
         /// The login as in the print system
         login: String,
     },
+    /// Put one user on hold: no pass changes anything of the user until `release`
+    ///
+    /// Works without a daemon only: it needs the journal for itself, and ends with 75 where another instance holds it.
+    Hold {
+        /// The login as in the print system
+        login: String,
+    },
+    /// End the hold of one user; the next pass looks at the user again
+    Release {
+        /// The login as in the print system
+        login: String,
+    },
     /// Check everything that credkeeper needs, and say what to do about what is wrong
     ///
     /// Configuration, database (connection, schema, columns, PIN formats seen), cost centers, mail server and journal. Writes nothing
@@ -299,6 +317,8 @@ impl RawCli {
             }
             (Some(RawCommand::Plan(pass)), None) => Mode::Once(pass.once(true)?),
             (Some(RawCommand::Explain { login }), None) => Mode::Explain { login },
+            (Some(RawCommand::Hold { login }), None) => Mode::Hold { login },
+            (Some(RawCommand::Release { login }), None) => Mode::Release { login },
             (Some(RawCommand::Doctor { mail_test }), None) => Mode::Doctor { mail_test },
             (Some(RawCommand::CheckConfig), None) => Mode::CheckConfig,
             (Some(RawCommand::Sandbox { dir, users }), None) => Mode::Sandbox { dir, users },

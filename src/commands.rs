@@ -39,7 +39,7 @@ pub fn print_bytes(bytes: &[u8]) -> ExitStatus {
 
 /// Each start says what works but should be known.
 pub fn warn_of(config: &Config) {
-    config.warnings.iter().for_each(|w| warn!("Configuration: {w}"));
+    doctor::warnings(config).iter().for_each(|w| warn!("Configuration: {w}"));
 }
 
 /// All metrics at zero, for the names of this configuration.
@@ -57,7 +57,7 @@ pub fn metrics(config: &Config) -> Metrics {
 }
 
 pub fn check_config(config: &Config) -> ExitStatus {
-    let warnings: String = config.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+    let warnings: String = doctor::warnings(config).iter().map(|w| format!("warning: {w}\n")).collect();
     print(&format!("{warnings}{} is valid: {} policies\n", config.path.display(), config.policies.len()))
 }
 
@@ -100,6 +100,9 @@ async fn explained(config: &Config, login: &str) -> Result<Option<String>, PassE
         for (user, facts) in with_facts(journal.as_ref(), chunk?).await? {
             text.push_str(&explain::explain(&config.policies, &planner, &user, &facts));
             if let Some(journal) = &journal {
+                if let Some(hold) = journal.hold_of(user.id).await? {
+                    text.push_str(&format!("\nOn hold since {}: {}. `credkeeper release` ends it.\n", hold.since, hold.reason));
+                }
                 let history = journal.user_history(user.id, TOLD).await?;
                 text.push_str(if history.is_empty() {
                     "\nThe journal knows nothing of this user.\n"
@@ -152,6 +155,13 @@ pub async fn status(config: &Config) -> ExitStatus {
         };
         for (state, n) in journal.counts().await? {
             text.push_str(&format!("{:<14} {n}\n", state.as_str()));
+        }
+        let holds = journal.holds(LISTED).await?;
+        if !holds.is_empty() {
+            text.push_str(&format!("on hold        {}\n", holds.len()));
+            holds
+                .iter()
+                .for_each(|h| text.push_str(&format!("  user {} “{}” since {}: {}\n", h.user, printable(&h.login), h.since, h.reason)));
         }
         if let Some(oldest) = journal.oldest_open().await? {
             text.push_str(&format!("oldest mail waiting since {oldest}\n"));

@@ -432,7 +432,7 @@ impl Trouble {
 
 fn after_image(mail: &PendingMail) -> AfterImage {
     // Only the credential counts: who was moved on meanwhile still needs to know the PIN.
-    AfterImage { user: mail.user, pin: mail.written.pin.clone(), cost_center: None }
+    AfterImage { user: mail.user, pins: mail.written.pins.clone(), gone: Vec::new(), cost_center: None }
 }
 
 fn counted_as(delivery: &Verdict) -> Option<MailOutcome> {

@@ -8,7 +8,7 @@ use crate::domain::WallClock;
 use crate::inventory::Now;
 use crate::journal::JournalReader;
 use crate::logging::chain;
-use crate::plan::{Planner, rules};
+use crate::plan::{Planner, lint, rules};
 use crate::reconcile;
 use crate::store::{Check, CheckVerdict, Reader, Wanted};
 
@@ -19,7 +19,7 @@ pub use mail::test as mail_test;
 /// Looks at everything that a pass needs, and changes nothing.
 pub async fn inspect(config: &Config) -> Vec<Check> {
     let mut checks = vec![Check::ok("configuration", format!("{} is valid", config.path.display()))];
-    checks.extend(config.warnings.iter().map(|w| Check::warning("configuration", w.clone(), "see the manual")));
+    checks.extend(warnings(config).into_iter().map(|w| Check::warning("configuration", w, "see the manual")));
     for database in &config.databases {
         match Reader::connect(database).await {
             Err(error) => checks.push(Check::failed("database", chain(&error), "see databases in the configuration")),
@@ -36,6 +36,14 @@ pub async fn inspect(config: &Config) -> Vec<Check> {
     checks.push(mail::server(config, clock::now()).await);
     checks.push(journal(config).await);
     checks
+}
+
+/// What works but should be known: of the file, of the policies together, and what no daemon would run.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let mut all = config.warnings.clone();
+    all.extend(lint::warnings(&config.policies));
+    all.extend(lint::endless(&config.policies));
+    all
 }
 
 async fn cost_centers(config: &Config, reader: &Reader) -> Vec<Check> {

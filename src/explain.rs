@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use crate::domain::time::span;
 use crate::domain::{WallClock, printable};
 use crate::inventory::{Facts, Now, StoredPin, User};
 use crate::journal::HistoryRow;
 use crate::plan::{Mismatch, Planner, Skip, Verdict, rules};
-use crate::policy::{PinRewrite, Placement, Policy, Selector};
+use crate::policy::{OnLeave, PinRewrite, Placement, Policy, Selector};
 
 /// The whole answer for one user, as lines of text. Holds no secret: PINs are named by their expiry only.
 pub fn explain(policies: &[Policy], planner: &Planner<'_>, user: &User, facts: &Facts) -> String {
@@ -25,17 +26,28 @@ pub fn explain(policies: &[Policy], planner: &Planner<'_>, user: &User, facts: &
     line(out, "mail", if facts.open { "not accepted yet" } else { "nothing waiting" }.into());
     line(out, "on hold", if facts.held { "yes" } else { "no" }.into());
 
-    let owner = planner.owner(user, facts);
+    let owner = planner.owner(user, facts).ok().flatten();
     for (index, policy) in policies.iter().enumerate() {
         let _ = writeln!(out, "\nPolicy {} “{}”", index + 1, policy.name);
         match planner.mismatch(&policy.selector, user) {
-            Some(which) => line(out, "match", format!("no: {} {}", which.as_str(), condition(which, &policy.selector))),
-            None => line(out, "match", "yes".into()),
+            Ok(Some(which)) => line(out, "match", format!("no: {} {}", which.as_str(), condition(which, &policy.selector))),
+            Ok(None) => line(out, "match", "yes".into()),
+            Err(which) => line(out, "match", format!("cannot be decided: {} needs too many steps", which.as_str())),
         }
         if let Some(owner) = owner.filter(|o| o.policy == index) {
             line(out, "owner", if owner.kept { "yes, as keeper (it served the user last)" } else { "yes, the first that matches" }.into());
             asks(out, policy, planner, index, user);
         }
+    }
+    if owner.is_none()
+        && let Some((policy, leave)) = planner.left_policy(facts).and_then(|p| Some((&policies[p], policies[p].pin.as_ref()?.on_leave)))
+    {
+        let what = match leave {
+            OnLeave::Keep => "keeps the PIN that was issued",
+            OnLeave::Expire => "ends the PIN that was issued",
+            OnLeave::Delete => "removes the PIN that was issued",
+        };
+        let _ = writeln!(out, "\nLeft “{}”, whose pin.on_leave {what}", policy.name);
     }
     let _ = writeln!(out, "\nVerdict: {}", verdict(policies, planner.verdict(user, facts)));
     text
@@ -45,12 +57,9 @@ pub fn explain(policies: &[Policy], planner: &Planner<'_>, user: &User, facts: &
 pub fn history_line(row: &HistoryRow) -> String {
     let mut text =
         format!("{} user {} “{}”, policy {}, {}", row.planned_at, row.user, printable(&row.login), row.policy, row.state.as_str());
-    text.push_str(match (row.pin_issued, row.moved) {
-        (true, true) => ": PIN issued, moved",
-        (true, false) => ": PIN issued",
-        (false, true) => ": moved",
-        (false, false) => "",
-    });
+    if !row.changes.is_empty() {
+        let _ = write!(text, ": {}", row.changes.join(", "));
+    }
     match row.attempts {
         0 => {}
         1 => text.push_str("; tried once"),
@@ -75,7 +84,12 @@ fn said_of(pin: &StoredPin, now: Now) -> String {
         Some(at) if at <= now.wall => format!("expired {at}"),
         Some(at) => format!("valid until {at}"),
     };
-    format!("{end}, {}", if pin.ours { "issued by credkeeper" } else { "not issued by credkeeper" })
+    let origin = match pin.issued {
+        Some(at) => format!("issued by credkeeper {at}"),
+        None if pin.foreseen => "not issued by credkeeper, which set its end".to_owned(),
+        None => "not issued by credkeeper".to_owned(),
+    };
+    format!("{end}, {}", origin)
 }
 
 fn condition(which: Mismatch, selector: &Selector) -> String {
@@ -100,9 +114,17 @@ fn asks(out: &mut String, policy: &Policy, planner: &Planner<'_>, index: usize, 
         let rewrite = match rule.rewrite {
             PinRewrite::Never => "never rewritten",
             PinRewrite::Expired => "rewritten when expired",
+            PinRewrite::Extend => "extended when expired",
+            PinRewrite::Always => "rewritten at each selection",
         };
-        let until = planner.expiry(index).map_or("without an end".to_owned(), |at: WallClock| format!("valid until {at}"));
+        let until = planner.expiry(index, user).map_or("without an end".to_owned(), |at: WallClock| format!("valid until {at}"));
         line(out, "pin", format!("{} digits, {rewrite}, a new one {until}", rule.length.digits()));
+        if let Some(every) = rule.rotate_every {
+            line(out, "rotated", format!("at the age of {}", span(rule.spread_by(every, user.id))));
+        }
+        if rule.cap_unlimited {
+            line(out, "capped", "a PIN that never expires gets an end".into());
+        }
         line(
             out,
             "recipient",
@@ -123,13 +145,16 @@ fn asks(out: &mut String, policy: &Policy, planner: &Planner<'_>, index: usize, 
 fn verdict(policies: &[Policy], verdict: Verdict) -> String {
     match verdict {
         Verdict::Due(step) => {
-            let asked: Vec<String> =
-                [step.pin, step.cost_center].into_iter().flatten().map(|r| format!("{} ({})", r.as_str(), r.sentence())).collect();
+            let mut asked: Vec<String> = step.reasons().map(|r| format!("{} ({})", r.as_str(), r.sentence())).collect();
+            asked.extend(step.pin.map(|pin| format!("so: {}", pin.action.sentence())));
             format!("due under “{}”: {}", policies[step.policy()].name, asked.join("; "))
         }
         Verdict::Skipped { policy, skip } => {
             let more = if skip == Skip::TooSoon { ", see limits.min_interval" } else { "" };
             format!("skipped under “{}”: {} ({}{more})", policies[policy].name, skip.as_str(), skip.sentence())
+        }
+        Verdict::Failed { policy, failure } => {
+            format!("failed under “{}”: {} ({})", policies[policy].name, failure.as_str(), failure.sentence())
         }
         Verdict::Settled { policy } => format!("settled under “{}”: nothing to do", policies[policy].name),
         Verdict::Untouched(why) => format!("untouched: {} ({})", why.as_str(), why.sentence()),

@@ -47,9 +47,18 @@ pub struct StoredPin {
     pub value: StoredValue,
     /// Absent: never expires.
     pub expires: Option<WallClock>,
-    /// Our ledger says that we wrote exactly this value with exactly this expiry. Filled in by the journal; the store
-    /// says `false`.
-    pub ours: bool,
+    /// When we issued this very value, as our ledger says; `None`: somebody else did. Filled in by the journal.
+    pub issued: Option<Timestamp>,
+    /// Our ledger says that we wrote exactly this value with exactly this expiry: its end was foreseen. Filled in by the
+    /// journal; the store says `false`.
+    pub foreseen: bool,
+}
+
+impl StoredPin {
+    /// As a store reads it: nothing is known of where it came from.
+    pub fn found(value: StoredValue, expires: Option<WallClock>) -> StoredPin {
+        StoredPin { value, expires, issued: None, foreseen: false }
+    }
 }
 
 /// What the journal knows of a user.

@@ -61,6 +61,7 @@ pub mod mail;
 pub mod metrics;
 pub mod mint;
 pub mod once;
+pub mod operate;
 pub mod plan;
 pub mod policy;
 pub mod reconcile;

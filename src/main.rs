@@ -7,7 +7,8 @@ use std::sync::Arc;
 use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
 use credkeeper::config::Config;
 use credkeeper::logging::{Progress, chain};
-use credkeeper::{clock, commands, daemon, logging, once, report, sandbox, service};
+use credkeeper::plan::lint;
+use credkeeper::{clock, commands, daemon, logging, once, operate, report, sandbox, service};
 use tokio::sync::watch;
 use tracing::error;
 
@@ -61,6 +62,8 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus
         Mode::Daemon => run_daemon(config).await,
         Mode::Once(asked) => run_once(config, &asked, progress).await,
         Mode::Explain { login } => commands::explain(&config, &login).await,
+        Mode::Hold { login } => operate::hold(&config, &login).await,
+        Mode::Release { login } => operate::release(&config, &login).await,
         Mode::Doctor { mail_test } => commands::doctor(&config, mail_test.as_ref()).await,
         Mode::JournalList => commands::journal_list(&config).await,
         Mode::Status => commands::status(&config).await,
@@ -69,6 +72,11 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus
 }
 
 async fn run_daemon(config: Arc<Config>) -> ExitStatus {
+    let endless = lint::endless(&config.policies);
+    if !endless.is_empty() {
+        endless.iter().for_each(|problem| error!("{problem}"));
+        return ExitStatus::Usage;
+    }
     commands::warn_of(&config);
     let metrics = Arc::new(commands::metrics(&config));
     let (stop, stopping) = watch::channel(false);

@@ -13,7 +13,7 @@ use crate::cli::{ExitStatus, Once};
 use crate::clock;
 use crate::config::{Config, DatabaseConfig};
 use crate::deliver::{Delivery, Desk, Mode};
-use crate::journal::{Journal, JournalError, JournalReader};
+use crate::journal::{Journal, JournalError, JournalReader, LOCK_WAIT};
 use crate::logging::Progress;
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Ask, PassError, Watch};
@@ -22,8 +22,6 @@ use crate::report::file::ReportFile;
 use crate::report::{Line, PassKind, Report};
 use crate::store::{CheckVerdict, Filter, Leadership, Reader, Store, StoreError};
 
-/// How long another instance is waited for before giving up with 75.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How often `--wait` looks for the user.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{CostCenterRef, Limit, Mailbox, Pattern, PinLength, PolicyName, Share};
+use crate::domain::{CostCenterRef, Limit, Mailbox, Pattern, PinLength, PolicyName, Share, UserId, scatter};
 
 /// One entry of `policies`. The first whose selector accepts a user owns that user (R1).
 #[derive(Clone, Debug)]
@@ -47,16 +47,46 @@ pub struct PinRule {
     pub rewrite: PinRewrite,
     /// Absent: never expires.
     pub valid_for: Option<Duration>,
+    /// An end set by this rule comes earlier by up to so much, by a share that is each user's own: what was issued in one
+    /// go does not lapse in one go. Less than `valid_for` and `rotate_every`.
+    pub spread: Duration,
+    /// Renewed at this age, where our ledger tells it.
+    pub rotate_every: Option<Duration>,
+    /// A PIN without an end gets one; needs `valid_for`.
+    pub cap_unlimited: bool,
     pub allow_trivial: bool,
+    /// For how long a PIN that was freed goes to nobody.
+    pub quarantine: Duration,
+    pub on_leave: OnLeave,
 }
 
-/// `pin.rewrite` (R10). Both issue a PIN where there is none.
+impl PinRule {
+    /// `span`, less this user's share of the spread.
+    pub fn spread_by(&self, span: Duration, user: UserId) -> Duration {
+        span.saturating_sub(self.spread.mul_f64(scatter::share(user.0.cast_unsigned())))
+    }
+}
+
+/// `pin.rewrite` (R10). All of them issue a PIN where there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PinRewrite {
     /// Any PIN at all satisfies, an expired one too.
     Never,
     /// One expired PIN: all the user's PINs go and one new is issued.
     Expired,
+    /// Each expired PIN keeps its digits and gets a new end; needs `valid_for`.
+    Extend,
+    /// A new PIN at each selection; with `rotate_every`, whenever a PIN is not a young one of ours.
+    Always,
+}
+
+/// `pin.on_leave` (R12): what becomes of a PIN that we issued, once no policy owns or keeps its user any more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OnLeave {
+    Keep,
+    /// Its end is set to now.
+    Expire,
+    Delete,
 }
 
 /// `cost_center`.
@@ -88,4 +118,25 @@ pub struct PolicyLimits {
     pub users_per_pass: Limit<u64>,
     pub replace_percent: Limit<Share>,
     pub min_interval: Duration,
+}
+
+/// For tests of several rooms.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+
+    /// Issues PINs of this length where there are none, for good.
+    pub(crate) fn rule(length: u8) -> PinRule {
+        PinRule {
+            length: PinLength::new(length).expect("a length"),
+            rewrite: PinRewrite::Never,
+            valid_for: None,
+            spread: Duration::ZERO,
+            rotate_every: None,
+            cap_unlimited: false,
+            allow_trivial: false,
+            quarantine: Duration::ZERO,
+            on_leave: OnLeave::Keep,
+        }
+    }
 }

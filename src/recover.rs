@@ -4,10 +4,15 @@
 use tracing::{info, warn};
 
 use crate::domain::Timestamp;
-use crate::journal::Journal;
+use crate::journal::{Journal, Written};
 use crate::reconcile::PassError;
 use crate::report::Recovered;
 use crate::store::{AfterImage, Store};
+
+/// What must stand in the database if the issuance was committed.
+pub fn after_image(written: &Written) -> AfterImage {
+    AfterImage { user: written.user, pins: written.pins.clone(), gone: written.gone.clone(), cost_center: written.cost_center.clone() }
+}
 
 /// Resolves every planned batch. At start and before each pass, when the caller leads and nobody else writes.
 ///
@@ -16,8 +21,7 @@ use crate::store::{AfterImage, Store};
 pub async fn recover(store: &Store, journal: &Journal, now: Timestamp) -> Result<Recovered, PassError> {
     let mut recovered = Recovered::default();
     for batch in journal.unresolved().await? {
-        let images: Vec<AfterImage> =
-            batch.written.iter().map(|i| AfterImage { user: i.user, pin: i.pin.clone(), cost_center: i.cost_center.clone() }).collect();
+        let images: Vec<AfterImage> = batch.written.iter().map(after_image).collect();
         let landed = store.landed(&images).await?;
         journal.resolve(batch.batch, &landed, now).await?;
         let found = landed.iter().filter(|l| **l).count() as u64;

@@ -39,6 +39,13 @@ fn doctor_may_send_a_mail_to_try() {
 }
 
 #[test]
+fn a_user_is_held_and_released_by_login() {
+    assert_eq!(mode("hold bob"), Mode::Hold { login: "bob".into() });
+    assert_eq!(mode("release bob"), Mode::Release { login: "bob".into() });
+    assert!(complaint("hold").contains("<LOGIN>"));
+}
+
+#[test]
 fn plan_is_a_dry_pass() {
     assert_eq!(mode("plan --exit-code --user bob"), mode("--once --dry-run --exit-code --user bob"));
     assert_eq!(mode("plan"), Mode::Once(Once { dry_run: true, ..Once::default() }));

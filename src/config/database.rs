@@ -41,9 +41,7 @@ fn database(mut section: Section<'_>) -> Option<DatabaseConfig> {
     let wait = Duration::from_millis(100)..=Duration::from_secs(3_600);
     let connect_timeout = section.or("connect_timeout", Duration::from_secs(10), |timeout| timeout.duration(wait.clone()));
     let statement_timeout = section.or("statement_timeout", Duration::from_secs(60), |timeout| timeout.duration(wait));
-    let pin_format =
-        section.or("pin_format", PinFormat::Md5, |form| form.word(&[("md5", PinFormat::Md5)], &["md5_without_prefix", "prefix", "plain"]));
-    section.only("plain_max_length", &[("6", 6)], |length| length.whole(1..=16));
+    let pin_format = pin_format(&mut section);
     section.later("cac_cipher", "card assignment codes");
     password_encoding(&mut section);
     let template_user = section.or("template_user", "template".to_owned(), |user| user.text("a login").map(str::to_owned));
@@ -194,6 +192,28 @@ fn schema(section: &mut Section<'_>, profile: Profile, target: Option<&DatabaseT
         return None;
     }
     schema_map::name(&field).map(Some)
+}
+
+/// `pin_format`, and `plain_max_length` with the one form that needs it.
+fn pin_format(section: &mut Section<'_>) -> PinFormat {
+    let longest = section.field("plain_max_length");
+    let digits = longest.as_ref().and_then(|field| field.whole(1..=16)).and_then(|digits| u8::try_from(digits).ok());
+    let plain = PinFormat::Plain { max_length: digits.unwrap_or(6) };
+    let forms =
+        [("md5", PinFormat::Md5), ("md5_without_prefix", PinFormat::Md5WithoutPrefix), ("prefix", PinFormat::Prefix), ("plain", plain)];
+    let format = section.or("pin_format", PinFormat::Md5, |form| form.choice(&forms));
+    match (&longest, format) {
+        // The example shows it beside the default, and there it does no harm.
+        (Some(field), PinFormat::Md5 | PinFormat::Md5WithoutPrefix | PinFormat::Prefix) if digits.is_some_and(|digits| digits != 6) => {
+            field.problem("has a meaning with pin_format: plain only; remove the key");
+        }
+        (None, PinFormat::Plain { .. }) => section.reader.warn(format!(
+            "{}: values of up to 6 digits are PINs and longer ones are cards, as plain_max_length is not given; a card with so few digits would be replaced",
+            section.key()
+        )),
+        _ => {}
+    }
+    format
 }
 
 /// Checked, and not kept: no password is written yet.

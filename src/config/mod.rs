@@ -21,6 +21,7 @@ mod encryption;
 mod limits;
 mod local;
 mod mail;
+mod pin;
 mod policies;
 mod read;
 mod schedule;

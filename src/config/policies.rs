@@ -1,50 +1,45 @@
 //! `policies`: who gets what, and who is told.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::limits;
 use super::mail::checked;
+use super::pin::pin;
 use super::read::{Field, Section};
 use super::templates::Templates;
 use crate::domain::template::Variable;
-use crate::domain::{CostCenterRef, Pattern, PinLength, PolicyName};
-use crate::policy::{Notify, PinRewrite, PinRule, Placement, Policy, PolicyLimits, Recipient, Selector};
+use crate::domain::{CostCenterRef, Pattern, PinFormat, PolicyName};
+use crate::policy::{Notify, Placement, Policy, PolicyLimits, Recipient, Selector};
 
 /// What of the rest of the configuration a policy is judged by.
 pub(super) struct Around<'a> {
     /// Whether the map's names of cost centers are known to be right.
     pub(super) cost_centers_verified: bool,
     pub(super) transport_is_none: bool,
+    /// What the database stores PINs as; absent where that is wrong itself.
+    pub(super) pin_format: Option<PinFormat>,
     pub(super) templates: &'a Templates,
     pub(super) limits: PolicyLimits,
 }
 
-/// In the order given; `quarantine` says whether some policy asks for one.
-pub(super) struct Policies {
-    pub(super) policies: Vec<Policy>,
-    pub(super) quarantine: bool,
-}
-
-pub(super) fn policies(field: &Field<'_>, around: &Around<'_>) -> Option<Policies> {
+/// In the order given.
+pub(super) fn policies(field: &Field<'_>, around: &Around<'_>) -> Option<Vec<Policy>> {
     let items = field.list("policies, each with a name")?;
     if items.is_empty() {
         return field.misfit("one policy or more");
     }
     let mut names = BTreeMap::new();
-    let mut quarantine = false;
     let mut read = Vec::new();
     for item in &items {
         let Some(section) = item.section("a policy: a mapping with a name") else { continue };
-        if let Some(policy) = policy(section, around, &mut names, &mut quarantine) {
-            read.push((&item.key, policy));
+        if let Some(policy) = policy(section, around, &mut names) {
+            read.push(policy);
         }
     }
-    never_reached(field, &read);
-    Some(Policies { policies: read.into_iter().map(|(_, policy)| policy).collect(), quarantine })
+    Some(read)
 }
 
-fn policy(mut section: Section<'_>, around: &Around<'_>, names: &mut BTreeMap<String, String>, quarantine: &mut bool) -> Option<Policy> {
+fn policy(mut section: Section<'_>, around: &Around<'_>, names: &mut BTreeMap<String, String>) -> Option<Policy> {
     let name_field = section.required("name", "a name of its own");
     let name = name_field.as_ref().and_then(|name| name.line("a name"));
     if let (Some(field), Some(name)) = (name_field, &name)
@@ -54,7 +49,7 @@ fn policy(mut section: Section<'_>, around: &Around<'_>, names: &mut BTreeMap<St
     }
     let selector = section.field("match").map_or_else(|| Some(Selector::default()), |field| selector(&field));
     let pin_field = section.field("pin");
-    let pin = pin_field.as_ref().map(|field| pin(field, quarantine));
+    let pin = pin_field.as_ref().map(|field| pin(field, around.pin_format));
     section.later("card_assignment_code", "card assignment codes");
     section.later("password", "passwords");
     let placement = section.field("cost_center").map(|field| placement(&field, around));
@@ -113,55 +108,6 @@ fn cost_center(field: &Field<'_>) -> Option<CostCenterRef> {
 
 fn texts(field: &Field<'_>, of: &str) -> Vec<String> {
     field.list(of).unwrap_or_default().iter().filter_map(|item| item.line("a text")).collect()
-}
-
-fn pin(field: &Field<'_>, quarantine: &mut bool) -> Option<PinRule> {
-    let mut section = field.section("a mapping with length and rewrite")?;
-    let length_field = section.required("length", "how many digits, 1 to 16");
-    let length = length_field.as_ref().and_then(|length| length.whole(PinLength::MIN.into()..=PinLength::MAX.into()));
-    let rewrite = section.required("rewrite", "never or expired").and_then(|rewrite| self::rewrite(&rewrite));
-    let valid_for = section.field("valid_for").map(|field| field.duration(Duration::from_secs(1)..=Duration::MAX));
-    let allow_trivial = section.or("allow_trivial", false, Field::boolean);
-    section.or("allow_dense", false, Field::boolean);
-    for name in ["rotate_every", "spread"] {
-        section.only(name, &[("0d", Duration::ZERO)], Field::any_duration);
-    }
-    for name in ["send_existing", "cap_unlimited"] {
-        section.only(name, &[("false", false)], Field::boolean);
-    }
-    section.or("on_leave", (), |leave| leave.word(&[("keep", ())], &["expire", "delete"]));
-    let ninety_days = Duration::from_secs(90 * 86_400);
-    *quarantine |= section.field("quarantine").is_none_or(|field| !field.is_off());
-    section.only("quarantine", &[("90d", ninety_days), ("0d", Duration::ZERO)], Field::any_duration);
-    section.finish();
-
-    if let (Some(1), false, Some(field)) = (length, allow_trivial, &length_field) {
-        field.problem("every PIN of one digit is trivial; take more digits or set allow_trivial: true");
-    }
-    if let Some(digits) = length.filter(|digits| !(4..=8).contains(digits)) {
-        let how = if digits < 4 { "is soon guessed" } else { "cannot be typed at a hardware terminal, which takes 2 to 8 digits" };
-        field.reader.warn(format!("{}.length: a PIN of {digits} digits {how}", field.key));
-    }
-    match (rewrite, &valid_for) {
-        (Some(PinRewrite::Never), Some(_)) => {
-            field.reader.warn(format!("{}: with rewrite: never and a valid_for, PINs expire and are never renewed", field.key));
-        }
-        (Some(PinRewrite::Expired), None) => {
-            let what = "PINs issued here never expire, so that rewrite: expired renews only those of others";
-            field.reader.warn(format!("{}: without a valid_for, {what}", field.key));
-        }
-        _ => {}
-    }
-    Some(PinRule {
-        length: PinLength::new(u8::try_from(length?).ok()?)?,
-        rewrite: rewrite?,
-        valid_for: valid_for.map_or(Some(None), |span| span.map(Some))?,
-        allow_trivial,
-    })
-}
-
-fn rewrite(field: &Field<'_>) -> Option<PinRewrite> {
-    field.word(&[("never", PinRewrite::Never), ("expired", PinRewrite::Expired)], &["extend", "always"])
 }
 
 fn placement(field: &Field<'_>, around: &Around<'_>) -> Option<Placement> {
@@ -231,24 +177,5 @@ fn recipient(field: &Field<'_>) -> Option<Recipient> {
         "none" => Some(Recipient::Nobody),
         address if address.contains('@') => checked(field, address).map(Recipient::Fixed),
         _ => field.misfit(shape),
-    }
-}
-
-/// Warns of policies after one that takes everybody (product rule R13).
-fn never_reached(field: &Field<'_>, policies: &[(&String, Policy)]) {
-    let everybody = |selector: &Selector| {
-        let Selector { username, email, cost_center, not_cost_center, has_card, source } = selector;
-        username.is_none()
-            && email.is_none()
-            && has_card.is_none()
-            && cost_center.is_empty()
-            && not_cost_center.is_empty()
-            && source.is_empty()
-    };
-    if let Some((first, (_, catch_all))) = policies.iter().enumerate().find(|(_, (_, policy))| everybody(&policy.selector)) {
-        for (key, policy) in &policies[first + 1..] {
-            let owner = &catch_all.name;
-            field.reader.warn(format!("{key}: the policy {} never owns a user, because {owner} before it takes everybody", policy.name));
-        }
     }
 }

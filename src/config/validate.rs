@@ -5,7 +5,7 @@ use std::path::Path;
 use super::limits::limits;
 use super::local::{http, journal, log};
 use super::mail::mail;
-use super::policies::{Around, Policies, policies};
+use super::policies::{Around, policies};
 use super::read::{Field, Reader, Section};
 use super::schedule::schedule;
 use super::templates::templates;
@@ -26,6 +26,7 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
         // A map that could not be read has problems enough.
         cost_centers_verified: databases.as_ref().is_none_or(|all| all.iter().all(|database| database.map.cost_centers.verified)),
         transport_is_none: mail.transport_is_none,
+        pin_format: databases.as_ref().and_then(|all| all.first()).map(|database| database.pin_format),
         templates: &templates,
         limits: limits.policy,
     };
@@ -40,8 +41,8 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
     root.later("external_auth", "external authentication services");
     root.finish();
 
-    let Policies { policies, quarantine } = policies?;
-    not_built(reader, &limits.not_built, mail.take_back, quarantine);
+    let policies = policies?;
+    not_built(reader, &limits.not_built, mail.take_back);
     Some(Config {
         path: path.to_owned(),
         databases: databases?,
@@ -91,11 +92,8 @@ fn apart(reader: &Reader, databases: &[DatabaseConfig], journal: &JournalConfig,
 }
 
 /// One line, because an administrator who read of a brake in the manual must not believe that it is there.
-fn not_built(reader: &Reader, limits: &[&str], take_back: bool, quarantine: bool) {
+fn not_built(reader: &Reader, limits: &[&str], take_back: bool) {
     let mut missing: Vec<String> = limits.iter().map(|name| format!("limits.{name}")).collect();
-    if quarantine {
-        missing.push("pin.quarantine of freed PINs".to_owned());
-    }
     if take_back {
         missing.push("mail.on_undeliverable: take_back".to_owned());
     }

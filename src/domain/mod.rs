@@ -5,6 +5,7 @@ pub mod mailbox;
 pub mod pattern;
 pub mod pin;
 pub mod printable;
+pub mod scatter;
 pub mod secret;
 pub mod share;
 pub mod template;

@@ -53,13 +53,11 @@ impl PinFormat {
 
     /// Whether a stored value is a PIN in this form. What is not is a card, and never touched.
     pub fn is_pin(self, stored: &str) -> bool {
-        let hex32 = |s: &str| s.len() == 32 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
         match self {
-            PinFormat::Md5 => stored.strip_prefix("PIN").is_some_and(hex32),
-            PinFormat::Md5WithoutPrefix => hex32(stored),
-            PinFormat::Prefix => stored.strip_prefix("PIN").is_some_and(digits),
-            PinFormat::Plain { max_length } => digits(stored) && stored.len() <= max_length.into(),
+            PinFormat::Md5 => stored.strip_prefix("PIN").is_some_and(is_hex32),
+            PinFormat::Md5WithoutPrefix => is_hex32(stored),
+            PinFormat::Prefix => stored.strip_prefix("PIN").is_some_and(is_digits),
+            PinFormat::Plain { max_length } => is_digits(stored) && stored.len() <= max_length.into(),
         }
     }
 
@@ -70,13 +68,46 @@ impl PinFormat {
     }
 }
 
-fn md5_hex(digits: &str) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut hex = String::with_capacity(32);
-    for byte in Md5::digest(digits.as_bytes()) {
-        hex.extend([byte >> 4, byte & 15].map(|half| char::from(DIGITS[usize::from(half)])));
+/// What a stored value tells of a PIN, in whichever form it stands: the inverse of [`PinFormat::encode`], as far as there is
+/// one. Of a digest only trying tells the digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Trace<'a> {
+    Digits(&'a str),
+    Digest(u128),
+}
+
+/// `None`: no PIN form explains the value, so it is a card.
+pub fn trace(stored: &str) -> Option<Trace<'_>> {
+    let bare = stored.strip_prefix("PIN").unwrap_or(stored);
+    if is_hex32(bare) {
+        return u128::from_str_radix(bare, 16).ok().map(Trace::Digest);
     }
-    hex
+    is_digits(bare).then_some(Trace::Digits(bare))
+}
+
+/// The MD5 of the digits: the one name that a PIN has in every form.
+pub fn digest(digits: &str) -> u128 {
+    u128::from_be_bytes(Md5::digest(digits.as_bytes()).into())
+}
+
+/// The same for a stored value; `None` for a card.
+pub fn digest_of(stored: &StoredValue) -> Option<u128> {
+    trace(stored.expose()).map(|trace| match trace {
+        Trace::Digits(digits) => digest(digits),
+        Trace::Digest(digest) => digest,
+    })
+}
+
+fn is_hex32(s: &str) -> bool {
+    s.len() == 32 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_digits(s: &str) -> bool {
+    !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn md5_hex(digits: &str) -> String {
+    format!("{:032x}", digest(digits))
 }
 
 /// Whether a PIN is among the first that somebody would guess: all digits equal, a run up or down (wrapping from 9 to
@@ -125,6 +156,24 @@ mod tests {
         assert!(PinFormat::Plain { max_length: 6 }.is_pin("123456"));
         assert!(!PinFormat::Plain { max_length: 6 }.is_pin("1234567"));
         assert!(!PinFormat::Prefix.is_pin("PIN12a4"));
+    }
+
+    #[test]
+    fn every_form_has_its_inverse() {
+        let pin = pin("004711");
+        for form in PinFormat::every_form(&pin) {
+            assert_eq!(digest_of(&form), Some(digest("004711")));
+            match trace(form.expose()) {
+                Some(Trace::Digits(digits)) => assert_eq!(digits, "004711"),
+                Some(Trace::Digest(found)) => assert_eq!(found, digest("004711")),
+                None => panic!("a form that is a card"),
+            }
+        }
+        for card in ["", "PIN", "PINEAPPLE", "04A1B2C3D4", "81DC9BDB52D04DC20036DBD8313ED055", "12 34", "+1"] {
+            assert!(trace(card).is_none(), "{card:?}");
+        }
+        // 32 digits are hexadecimal too: under a form with digests that is what they are.
+        assert!(matches!(trace(&"1".repeat(32)), Some(Trace::Digest(_))));
     }
 
     #[test]

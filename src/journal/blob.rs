@@ -5,8 +5,8 @@ use zeroize::Zeroizing;
 
 use super::error::JournalError;
 use super::{Announcement, NewIssuance};
+use crate::domain::pin::digest_of;
 use crate::domain::{CostCenter, CostCenterId, IssuanceId, Key, Mailbox, Pin, StoredValue, UserId};
-use crate::inventory::StoredPin;
 use crate::seal::{Fingerprints, SealError, Sealer, derive};
 
 /// The journal's keys at work.
@@ -23,6 +23,14 @@ pub(super) struct Secret {
     pub(super) pin: Option<Pin>,
     pub(super) stored: Option<StoredValue>,
     pub(super) announcement: Option<Announcement>,
+}
+
+/// What of a before-image recovery needs; the rest waits for undo, which will read it.
+#[derive(Default)]
+pub(super) struct Before {
+    /// The PINs that the change was about.
+    pub(super) pins: Vec<StoredValue>,
+    pub(super) moved_to: Option<CostCenter>,
 }
 
 const SECRET: &[u8] = b"credkeeper journal secret";
@@ -42,6 +50,14 @@ impl Seals {
         self.prints.of(&self.database, user, stored)
     }
 
+    /// The fingerprint of a freed PIN: of no user, and the same in every stored form. `None` for a card.
+    pub(super) fn freed_print(&self, stored: &StoredValue) -> Option<[u8; 16]> {
+        let digest = digest_of(stored)?;
+        // No user has this id: ids of a database are not negative, and a fingerprint with one is another.
+        let nobody = UserId(i64::MIN);
+        Some(self.prints.of(&self.database, nobody, &StoredValue::new(format!("freed {digest:032x}"))))
+    }
+
     /// A sealed value that only says whether the key is the right one.
     pub(super) fn check_value(&self) -> Result<Vec<u8>, JournalError> {
         self.sealer.seal(CHECK, CHECK).map_err(JournalError::Seal)
@@ -53,7 +69,8 @@ impl Seals {
 
     /// `None`: there is no secret in it.
     pub(super) fn secret(&self, id: IssuanceId, new: &NewIssuance) -> Result<Option<Vec<u8>>, JournalError> {
-        if new.pin.is_none() && new.announcement.is_none() {
+        let issued = new.issued();
+        if issued.is_none() && new.announcement.is_none() {
             return Ok(None);
         }
         let mail = new.announcement.as_ref().map(|a| MailOut {
@@ -67,14 +84,14 @@ impl Seals {
         let room = mail.as_ref().map_or(0, |m| {
             m.to.len() + m.template.len() + m.username.len() + m.name.len() + m.surname.len() + m.cost_center.map_or(0, str::len)
         });
-        let out = SecretOut { pin: new.pin.as_ref().map(|p| p.pin.expose()), stored: new.pin.as_ref().map(|p| p.stored.expose()), mail };
+        let out = SecretOut { pin: issued.map(|p| p.pin.expose()), stored: issued.map(|p| p.stored.expose()), mail };
         self.sealed(SECRET, id, new.user, room + 128, &out).map(Some)
     }
 
     /// What stood there before and what was moved, kept after delivery so that a pass can be undone (R28). `None`: nothing was
     /// there and nothing was moved.
     pub(super) fn before(&self, id: IssuanceId, new: &NewIssuance) -> Result<Option<Vec<u8>>, JournalError> {
-        let replaced: &[StoredPin] = new.pin.as_ref().map_or(&[], |p| &p.replaced);
+        let replaced = new.before();
         if replaced.is_empty() && new.moved.is_none() {
             return Ok(None);
         }
@@ -111,11 +128,13 @@ impl Seals {
         Ok(Secret { pin: back.pin, stored: back.stored, announcement })
     }
 
-    /// Where the user was moved to. The rest of the before-image waits for undo, which will read it.
-    pub(super) fn open_move(&self, id: IssuanceId, user: UserId, blob: &[u8]) -> Result<Option<CostCenter>, JournalError> {
+    pub(super) fn open_before(&self, id: IssuanceId, user: UserId, blob: &[u8]) -> Result<Before, JournalError> {
         let plain = self.opened(BEFORE, id, user, blob)?;
         let back: BeforeIn = serde_json::from_slice(&plain).map_err(|_| JournalError::NotUnderstood { what: "a sealed before-image" })?;
-        Ok(back.moved.map(|(_, _, to, number, name)| CostCenter { id: CostCenterId(to), number, name }))
+        Ok(Before {
+            pins: back.replaced.into_iter().map(|(value, _)| StoredValue::new(value)).collect(),
+            moved_to: back.moved.map(|(_, _, to, number, name)| CostCenter { id: CostCenterId(to), number, name }),
+        })
     }
 
     /// `room` is about how long the JSON gets: a buffer that never grows leaves no copies behind that nobody wipes.
@@ -181,6 +200,7 @@ struct MailIn {
 
 #[derive(Deserialize)]
 struct BeforeIn {
+    replaced: Vec<(String, Option<i64>)>,
     moved: Option<(i64, i64, i64, i64, String)>,
 }
 
@@ -206,8 +226,8 @@ mod tests {
         let before = seals.before(id, &new).unwrap().unwrap();
         let mid = || Some("m-7@example.org".to_owned());
         let opened = seals.open_secret(id, user, mid(), &secret).unwrap();
-        assert_eq!((opened.pin, opened.announcement), (new.pin.as_ref().map(|p| p.pin.clone()), new.announcement.clone()));
-        assert_eq!(seals.open_move(id, user, &before).unwrap(), new.moved.as_ref().map(|(_, to)| to.clone()));
+        assert_eq!((opened.pin, opened.announcement), (new.issued().map(|p| p.pin.clone()), new.announcement.clone()));
+        assert_eq!(seals.open_before(id, user, &before).unwrap().moved_to, new.moved.as_ref().map(|(_, to)| to.clone()));
         let plain = seals.opened(BEFORE, id, user, &before).unwrap();
         assert_eq!(
             std::str::from_utf8(&plain).unwrap(),
@@ -216,7 +236,7 @@ mod tests {
         );
         for (other_id, other_user) in [(IssuanceId(5), user), (id, UserId(8))] {
             assert!(matches!(seals.open_secret(other_id, other_user, mid(), &secret), Err(JournalError::Unseal { .. })));
-            assert!(matches!(seals.open_move(other_id, other_user, &before), Err(JournalError::Unseal { .. })));
+            assert!(matches!(seals.open_before(other_id, other_user, &before), Err(JournalError::Unseal { .. })));
         }
         assert!(matches!(seals.open_secret(id, user, mid(), &before), Err(JournalError::Unseal { .. })), "the other purpose");
         let strange = Seals::new(&Key::new([2; 32]), "main".to_owned());

@@ -28,6 +28,8 @@ pub enum JournalError {
     NotAJournal { path: PathBuf },
     #[error("the journal {} has version {version}, made by a newer credkeeper", path.display())]
     Newer { path: PathBuf, version: i64 },
+    #[error("the journal {} was made by an older credkeeper: a pass (--once or the daemon) brings it up to date", path.display())]
+    Older { path: PathBuf },
     /// A restored database or another one: what the journal knows would be wrong there.
     #[error("the journal {} belongs to the database “{recorded}”, not to “{given}”", path.display())]
     OtherDatabase { path: PathBuf, recorded: String, given: String },
@@ -78,7 +80,10 @@ impl JournalError {
             | JournalError::Open { .. }
             | JournalError::Thread(_) => "open",
             JournalError::Key(_) | JournalError::KeyMissing { .. } | JournalError::KeyWrong { .. } => "key",
-            JournalError::NotAJournal { .. } | JournalError::Newer { .. } | JournalError::NotUnderstood { .. } => "format",
+            JournalError::NotAJournal { .. }
+            | JournalError::Newer { .. }
+            | JournalError::Older { .. }
+            | JournalError::NotUnderstood { .. } => "format",
             JournalError::OtherDatabase { .. } => "other_database",
             JournalError::Read { .. } | JournalError::Unsettled { .. } => "read",
             JournalError::Write { .. } => "write",

@@ -27,7 +27,7 @@ use crate::seal;
 
 /// In the header of the file, so that `file` and we can tell a journal from any other SQLite file: “crkp”.
 const APPLICATION_ID: i64 = 0x6372_6b70;
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// State lies on the batch until a row differs: most batches are committed with one small write (protocol-cost.md §2).
@@ -54,10 +54,10 @@ CREATE TABLE issuance (
     user INTEGER NOT NULL,
     login TEXT NOT NULL,
     policy TEXT NOT NULL,
-    -- Sum of 1 PIN, 2 card assignment code, 4 password, 8 moved.
+    -- Sum of 1 PIN, 2 card assignment code, 4 password, 8 moved, 16 PINs extended, 32 PINs expired, 64 PINs deleted.
     kinds INTEGER NOT NULL,
     pin_expires INTEGER,
-    -- Keyed fingerprint of the stored PIN.
+    -- Keyed fingerprints of the stored PINs that were issued or got another end, 16 bytes each.
     pin_print BLOB,
     -- Stored PINs that went, without the renewals that our own ledger expected.
     replaced INTEGER NOT NULL,
@@ -83,7 +83,6 @@ CREATE UNIQUE INDEX issuance_one_open ON issuance (user) WHERE open = 1;
 CREATE INDEX issuance_user ON issuance (user);
 CREATE INDEX issuance_queue ON issuance (lane, next_attempt) WHERE open = 1;
 CREATE INDEX issuance_replaced ON issuance (policy) WHERE replaced > 0;
-CREATE TABLE hold (user INTEGER PRIMARY KEY, since INTEGER NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE pass (
     id INTEGER PRIMARY KEY,
     pass TEXT NOT NULL UNIQUE,
@@ -93,6 +92,16 @@ CREATE TABLE pass (
     outcome TEXT,
     totals TEXT
 );
+";
+
+/// What version 2 brought: the PINs that were freed, and the login of a hold. In version 1 nobody could be on hold.
+const SINCE_2: &str = "
+DROP TABLE IF EXISTS hold;
+CREATE TABLE hold (user INTEGER PRIMARY KEY, login TEXT NOT NULL, since INTEGER NOT NULL, reason TEXT NOT NULL);
+-- Keyed fingerprints, without a user, of PINs that go to nobody until then.
+CREATE TABLE freed (print BLOB PRIMARY KEY, issuance INTEGER NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX freed_issuance ON freed (issuance);
+CREATE INDEX freed_until ON freed (until);
 ";
 
 /// Takes the lock of the one writer; `None` while another process has it. It goes with the file handle, however the process ends.
@@ -130,6 +139,7 @@ pub(super) fn open_writer(place: &JournalPlace, lock: File) -> Result<Writer, Jo
         make_private(path)?;
         create(&mut db, place, &key)?;
     }
+    upgrade(&mut db)?;
     let view = view(db, place, &key)?;
     let tally = Tally::count(&view.db)?;
     Ok(Writer { view, tally, turn: Lane::Poll, _lock: lock })
@@ -200,6 +210,7 @@ fn create(db: &mut Connection, place: &JournalPlace, key: &Key) -> Result<(), Jo
     let mut fill = || -> Result<(), rusqlite::Error> {
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tx.execute_batch(SCHEMA)?;
+        tx.execute_batch(SINCE_2)?;
         let mut meta = tx.prepare("INSERT INTO meta (name, value) VALUES (?1, ?2)")?;
         meta.execute(params!["check", check])?;
         meta.execute(params!["database", place.database])?;
@@ -213,10 +224,28 @@ fn create(db: &mut Connection, place: &JournalPlace, key: &Key) -> Result<(), Jo
     fill().writing("its tables")
 }
 
+/// Brings a journal of an earlier version up to this one, in one transaction.
+fn upgrade(db: &mut Connection) -> Result<(), JournalError> {
+    let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).reading("its version")?;
+    if version >= VERSION {
+        return Ok(());
+    }
+    let mut change = || -> Result<(), rusqlite::Error> {
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute_batch(SINCE_2)?;
+        tx.pragma_update(None, "user_version", VERSION)?;
+        tx.commit()
+    };
+    change().writing("its tables")
+}
+
 fn view(db: Connection, place: &JournalPlace, key: &Key) -> Result<View, JournalError> {
     let version: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).reading("its version")?;
     if version > VERSION {
         return Err(JournalError::Newer { path: place.path.clone(), version });
+    }
+    if version < VERSION {
+        return Err(JournalError::Older { path: place.path.clone() });
     }
     let seals = Seals::new(key, meta(&db, "database")?);
     if !seals.fits(&meta::<Vec<u8>>(&db, "check")?) {

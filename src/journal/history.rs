@@ -4,7 +4,7 @@ use rusqlite::{Params, Row};
 
 use super::View;
 use super::error::{Doing, JournalError};
-use super::issue::{KIND_MOVED, KIND_PIN, state_of};
+use super::issue::{KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PIN, state_of};
 use super::state::State;
 use crate::domain::{IssuanceId, PassId, PolicyName, Timestamp, UserId, WallClock};
 
@@ -17,8 +17,8 @@ pub struct HistoryRow {
     pub pass: PassId,
     pub policy: PolicyName,
     pub state: State,
-    pub pin_issued: bool,
-    pub moved: bool,
+    /// What was done, as the report says it.
+    pub changes: Vec<&'static str>,
     pub pin_expires: Option<WallClock>,
     pub planned_at: Timestamp,
     /// When it was known whether it was committed.
@@ -64,6 +64,14 @@ impl View {
     }
 }
 
+const CHANGES: [(i64, &str); 5] = [
+    (KIND_PIN, "PIN issued"),
+    (KIND_EXTENDED, "PIN extended"),
+    (KIND_EXPIRED, "PIN ended"),
+    (KIND_DELETED, "PIN removed"),
+    (KIND_MOVED, "moved"),
+];
+
 fn told(row: &Row<'_>, state: State) -> Result<HistoryRow, rusqlite::Error> {
     let kinds: i64 = row.get(4)?;
     let moment = |column: usize| row.get::<_, Option<i64>>(column).map(|at| at.map(Timestamp));
@@ -74,8 +82,7 @@ fn told(row: &Row<'_>, state: State) -> Result<HistoryRow, rusqlite::Error> {
         pass: PassId(row.get(1)?),
         policy: PolicyName(row.get(2)?),
         state,
-        pin_issued: kinds & KIND_PIN != 0,
-        moved: kinds & KIND_MOVED != 0,
+        changes: CHANGES.iter().filter(|(kind, _)| kinds & kind != 0).map(|(_, said)| *said).collect(),
         pin_expires: row.get::<_, Option<i64>>(5)?.map(WallClock),
         planned_at: Timestamp(row.get(6)?),
         committed_at: moment(7)?.filter(|_| state != State::Abandoned),

@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
+use super::blob::{Before, Seals};
 use super::error::{Doing, JournalError};
 use super::state::{Event, State, next};
-use super::{BatchId, Lane, NewIssuance, View, Writer, file};
+use super::{BatchId, Lane, NewIssuance, PinWritten, View, Writer, file, freed};
 use crate::domain::{CostCenter, IssuanceId, PassId, StoredValue, Timestamp, UserId, WallClock};
 
 /// Bits of `issuance.kinds`.
@@ -12,6 +13,11 @@ pub(super) const KIND_PIN: i64 = 1;
 /// PIN, card assignment code, password.
 pub(super) const KIND_CREDENTIAL: i64 = 1 | 2 | 4;
 pub(super) const KIND_MOVED: i64 = 8;
+pub(super) const KIND_EXTENDED: i64 = 16;
+pub(super) const KIND_EXPIRED: i64 = 32;
+pub(super) const KIND_DELETED: i64 = 64;
+/// A PIN that was there got another end.
+pub(super) const KIND_END: i64 = KIND_EXTENDED | KIND_EXPIRED;
 
 /// A batch whose COMMIT was never answered.
 #[derive(Clone, Debug)]
@@ -20,12 +26,15 @@ pub struct Unresolved {
     pub written: Vec<Written>,
 }
 
-/// What an issuance wrote, to be looked for in the database. With neither PIN nor cost center there is nothing to find.
+/// What an issuance wrote, to be looked for in the database.
 #[derive(Clone, Debug)]
 pub struct Written {
     pub issuance: IssuanceId,
     pub user: UserId,
-    pub pin: Option<(StoredValue, Option<WallClock>)>,
+    /// PINs with their ends.
+    pub pins: Vec<(StoredValue, Option<WallClock>)>,
+    /// PINs that the user must not have any more.
+    pub gone: Vec<StoredValue>,
     pub cost_center: Option<CostCenter>,
 }
 
@@ -60,7 +69,8 @@ impl Writer {
                 )
                 .writing(WHAT)?;
             for (id, new) in (last + 1..).map(IssuanceId).zip(issuances) {
-                let kinds = i64::from(new.pin.is_some()) * KIND_PIN + i64::from(new.moved.is_some()) * KIND_MOVED;
+                let row = PinColumns::of(new, seals);
+                let kinds = row.kind + i64::from(new.moved.is_some()) * KIND_MOVED;
                 let inserted = insert.execute(params![
                     id.0,
                     batch,
@@ -68,8 +78,8 @@ impl Writer {
                     new.login,
                     new.policy.0,
                     kinds,
-                    new.pin.as_ref().and_then(|p| p.expires).map(|e| e.0),
-                    new.pin.as_ref().map(|p| seals.fingerprint(new.user, &p.stored)),
+                    row.expires.map(|e| e.0),
+                    row.prints,
                     new.replaced_unexpected,
                     new.due_since.0,
                     lane_number(new.lane),
@@ -86,6 +96,7 @@ impl Writer {
                     }
                     Err(source) => return Err(JournalError::Write { what: WHAT, source }),
                 }
+                freed::note(&tx, seals, id, new, now).writing(WHAT)?;
             }
         }
         tx.commit().writing(WHAT)?;
@@ -120,9 +131,12 @@ impl Writer {
         let nothing = size == missing.len() && !matches!(landed, Landed::All);
         // The announced and the silent ones leave the same state, so one of the two stands for both.
         next(state, if nothing { Event::Refused } else { Event::Committed })?;
-        let unannounced =
-            if nothing { write_abandoned(&tx, batch, now).map(|()| 0) } else { write_committed(&tx, batch, (first, last), &missing, now) }
-                .writing(WHAT)?;
+        let unannounced = if nothing {
+            write_abandoned(&tx, batch, (first, last), now).map(|()| 0)
+        } else {
+            write_committed(&tx, batch, (first, last), &missing, now)
+        }
+        .writing(WHAT)?;
         tx.commit().writing(WHAT)?;
         self.tally.moved(state, State::Abandoned, missing.len() as u64);
         self.tally.moved(state, State::Unannounced, unannounced as u64);
@@ -139,7 +153,9 @@ impl View {
             batches.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).reading(WHAT)?.collect();
         let mut rows = self
             .db
-            .prepare_cached("SELECT id, user, pin_expires, message_id, secret, before FROM issuance WHERE id BETWEEN ?1 AND ?2 ORDER BY id")
+            .prepare_cached(
+                "SELECT id, user, pin_expires, message_id, secret, before, kinds FROM issuance WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
+            )
             .reading(WHAT)?;
         let mut unresolved = Vec::new();
         for (batch, first, last) in batches.reading(WHAT)? {
@@ -153,33 +169,64 @@ impl View {
         Ok(unresolved)
     }
 
-    /// Of a row that begins with id, user, pin_expires, message_id, secret, before.
+    /// Of a row that begins with id, user, pin_expires, message_id, secret, before, kinds.
     fn written(&self, row: &Row) -> Result<Written, JournalError> {
         const WHAT: &str = "an issuance";
         let (issuance, user) = (IssuanceId(row.get(0).reading(WHAT)?), UserId(row.get(1).reading(WHAT)?));
         let expires = row.get::<_, Option<i64>>(2).reading(WHAT)?.map(WallClock);
         let secret: Option<Vec<u8>> = row.get(4).reading(WHAT)?;
         let before: Option<Vec<u8>> = row.get(5).reading(WHAT)?;
-        let pin = match secret {
-            Some(blob) => self.seals.open_secret(issuance, user, row.get(3).reading(WHAT)?, &blob)?.stored,
-            None => None,
+        let kinds: i64 = row.get(6).reading(WHAT)?;
+        let before = match before {
+            Some(blob) => self.seals.open_before(issuance, user, &blob)?,
+            None => Before::default(),
         };
-        let cost_center = match before {
-            Some(blob) => self.seals.open_move(issuance, user, &blob)?,
-            None => None,
-        };
-        Ok(Written { issuance, user, pin: pin.map(|stored| (stored, expires)), cost_center })
+        let mut written = Written { issuance, user, pins: Vec::new(), gone: Vec::new(), cost_center: before.moved_to };
+        if let Some(blob) = secret {
+            let stored = self.seals.open_secret(issuance, user, row.get(3).reading(WHAT)?, &blob)?.stored;
+            written.pins = stored.into_iter().map(|stored| (stored, expires)).collect();
+        } else if kinds & KIND_END != 0 {
+            written.pins = before.pins.into_iter().map(|stored| (stored, expires)).collect();
+        } else if kinds & KIND_DELETED != 0 {
+            written.gone = before.pins;
+        }
+        Ok(written)
     }
 }
 
-fn write_abandoned(tx: &Transaction, batch: BatchId, now: Timestamp) -> Result<(), rusqlite::Error> {
+/// What a row says of PINs.
+struct PinColumns {
+    kind: i64,
+    expires: Option<WallClock>,
+    /// 16 bytes for each PIN that stands in the database as the row says.
+    prints: Option<Vec<u8>>,
+}
+
+impl PinColumns {
+    fn of(new: &NewIssuance, seals: &Seals) -> PinColumns {
+        let prints = |pins: &mut dyn Iterator<Item = &StoredValue>| {
+            let all: Vec<u8> = pins.flat_map(|value| seals.fingerprint(new.user, value)).collect();
+            (!all.is_empty()).then_some(all)
+        };
+        let ended =
+            |kind, to: WallClock| PinColumns { kind, expires: Some(to), prints: prints(&mut new.before().iter().map(|p| &p.value)) };
+        match &new.pin {
+            None => PinColumns { kind: 0, expires: None, prints: None },
+            Some(PinWritten::Issued(issued)) => {
+                PinColumns { kind: KIND_PIN, expires: issued.expires, prints: prints(&mut [&issued.stored].into_iter()) }
+            }
+            Some(PinWritten::Extended { to, .. }) => ended(KIND_EXTENDED, *to),
+            Some(PinWritten::Expired { to, .. }) => ended(KIND_EXPIRED, *to),
+            Some(PinWritten::Deleted { .. }) => PinColumns { kind: KIND_DELETED, expires: None, prints: None },
+        }
+    }
+}
+
+fn write_abandoned(tx: &Transaction, batch: BatchId, (first, last): (i64, i64), now: Timestamp) -> Result<(), rusqlite::Error> {
     write_batch(tx, batch, State::Abandoned, now)?;
-    tx.prepare_cached(
-        "UPDATE issuance SET open = NULL, secret = NULL, before = NULL, settled_at = ?2 \
-         WHERE id BETWEEN (SELECT first FROM batch WHERE id = ?1) AND (SELECT last FROM batch WHERE id = ?1)",
-    )?
-    .execute(params![batch.0, now.0])?;
-    Ok(())
+    tx.prepare_cached("UPDATE issuance SET open = NULL, secret = NULL, before = NULL, settled_at = ?3 WHERE id BETWEEN ?1 AND ?2")?
+        .execute([first, last, now.0])?;
+    freed::forget(tx, (first, last))
 }
 
 /// Returns how many ended as unannounced.
@@ -195,6 +242,7 @@ fn write_committed(
         tx.prepare_cached("UPDATE issuance SET state = ?2, open = NULL, secret = NULL, before = NULL, settled_at = ?3 WHERE id = ?1")?;
     for id in missing {
         abandon.execute(params![id, State::Abandoned.as_str(), now.0])?;
+        freed::forget(tx, (*id, *id))?;
     }
     tx.prepare_cached(
         "UPDATE issuance SET state = ?3, open = NULL, secret = NULL, settled_at = ?4 \

@@ -1,18 +1,18 @@
-//! What the journal knows of users: facts for the plan, history for people, and how many issuances are in which state.
+//! What the journal knows of users: facts for the plan, and how many issuances are in which state.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::View;
 use super::error::{Doing, JournalError};
-use super::issue::{KIND_CREDENTIAL, KIND_PIN, state_of};
+use super::issue::{KIND_CREDENTIAL, KIND_END, KIND_PIN, state_of};
 use super::state::State;
-use crate::domain::{PolicyName, Timestamp};
+use crate::domain::{PolicyName, Timestamp, UserId};
 use crate::inventory::{Facts, User};
 
-/// What is known of one user: the facts, and which of the PINs are ours.
+/// What is known of one user: the facts, and for each of the PINs when we issued it and whether we wrote its end.
 pub(super) struct Known {
     facts: Facts,
-    ours: Vec<bool>,
+    pins: Vec<(Option<Timestamp>, bool)>,
 }
 
 /// How many issuances are in each state, all states named.
@@ -22,8 +22,24 @@ pub type StateCounts = [(State, u64); State::ALL.len()];
 #[derive(Default)]
 struct Newest {
     keeper: Option<(i64, String)>,
-    pin: Option<(i64, Option<Vec<u8>>, Option<i64>)>,
+    /// Those that say something of PINs that stand.
+    pins: Vec<PinRow>,
     facts: Facts,
+}
+
+struct PinRow {
+    id: i64,
+    issued: bool,
+    /// 16 bytes for each PIN.
+    prints: Vec<u8>,
+    expires: Option<i64>,
+    made: Timestamp,
+}
+
+impl PinRow {
+    fn tells_of(&self, print: &[u8; 16]) -> bool {
+        self.prints.as_chunks::<16>().0.contains(print)
+    }
 }
 
 impl View {
@@ -46,8 +62,8 @@ impl View {
                 let (id, kinds): (i64, i64) = (row.get(1).reading(WHAT)?, row.get(3).reading(WHAT)?);
                 let Some(known) = newest.get_mut(index(row).reading(WHAT)?) else { continue };
                 known.facts.open |= state.is_open();
+                let made = Timestamp(row.get(7).reading(WHAT)?);
                 if kinds & KIND_CREDENTIAL != 0 && state.was_made() {
-                    let made = Timestamp(row.get(7).reading(WHAT)?);
                     known.facts.last_generated = known.facts.last_generated.max(Some(made));
                 }
                 if !state.is_in_force() {
@@ -56,8 +72,10 @@ impl View {
                 if known.keeper.as_ref().is_none_or(|(newer, _)| *newer < id) {
                     known.keeper = Some((id, row.get(2).reading(WHAT)?));
                 }
-                if kinds & KIND_PIN != 0 && known.pin.as_ref().is_none_or(|(newer, ..)| *newer < id) {
-                    known.pin = Some((id, row.get(4).reading(WHAT)?, row.get(5).reading(WHAT)?));
+                if kinds & (KIND_PIN | KIND_END) != 0 {
+                    let prints: Option<Vec<u8>> = row.get(4).reading(WHAT)?;
+                    let expires = row.get(5).reading(WHAT)?;
+                    known.pins.push(PinRow { id, issued: kinds & KIND_PIN != 0, prints: prints.unwrap_or_default(), expires, made });
                 }
             }
         }
@@ -71,14 +89,23 @@ impl View {
         Ok(users.iter().zip(newest).map(|(user, newest)| self.known(user, newest)).collect())
     }
 
+    /// What was issued last took the place of everything before; since then, the newest word on a PIN counts.
     fn known(&self, user: &User, newest: Newest) -> Known {
-        let ours = user.pins.iter().map(|stored| match &newest.pin {
-            Some((_, Some(print), expires)) => {
-                stored.expires.map(|e| e.0) == *expires && self.seals.fingerprint(user.id, &stored.value)[..] == print[..]
+        let mut rows = newest.pins;
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
+        if let Some(last) = rows.iter().position(|row| row.issued) {
+            rows.truncate(last + 1);
+        }
+        let pins = user.pins.iter().map(|stored| {
+            if rows.is_empty() {
+                return (None, false);
             }
-            _ => false,
+            let print = self.seals.fingerprint(user.id, &stored.value);
+            let told = || rows.iter().filter(|row| row.tells_of(&print));
+            let issued = told().find(|row| row.issued).map(|row| row.made);
+            (issued, told().next().is_some_and(|row| row.expires == stored.expires.map(|e| e.0)))
         });
-        Known { ours: ours.collect(), facts: Facts { keeper: newest.keeper.map(|(_, policy)| PolicyName(policy)), ..newest.facts } }
+        Known { pins: pins.collect(), facts: Facts { keeper: newest.keeper.map(|(_, policy)| PolicyName(policy)), ..newest.facts } }
     }
 
     pub(super) fn replaced_since(&self, policy: &PolicyName, since: Timestamp) -> Result<u64, JournalError> {
@@ -91,6 +118,25 @@ impl View {
             .and_then(|mut s| s.query_row((&policy.0, since.0, State::Abandoned.as_str()), |r| r.get::<_, i64>(0)))
             .map(|sum| sum.max(0) as u64)
             .reading("what was replaced")
+    }
+
+    pub(super) fn issued_until(&self, until: Timestamp) -> Result<Vec<UserId>, JournalError> {
+        const WHAT: &str = "the age of PINs";
+        let in_force: Vec<&str> = State::ALL.into_iter().filter(|s| s.is_in_force()).map(State::as_str).collect();
+        let in_force = serde_json::Value::from(in_force).to_string();
+        let mut rows = self
+            .db
+            .prepare_cached(
+                "SELECT DISTINCT i.user FROM issuance i JOIN batch b ON b.id = i.batch \
+                 WHERE i.kinds & ?1 <> 0 AND b.planned_at <= ?2 \
+                   AND coalesce(i.state, b.state) IN (SELECT value FROM json_each(?3)) \
+                   AND NOT EXISTS (SELECT 1 FROM issuance n JOIN batch m ON m.id = n.batch WHERE n.user = i.user AND n.id > i.id \
+                     AND n.kinds & ?1 <> 0 AND coalesce(n.state, m.state) IN (SELECT value FROM json_each(?3))) \
+                 ORDER BY i.user",
+            )
+            .reading(WHAT)?;
+        let found = rows.query_map(params![KIND_PIN, until.0, in_force], |row| row.get(0).map(UserId));
+        found.and_then(Iterator::collect).reading(WHAT)
     }
 
     pub(super) fn oldest_open(&self) -> Result<Option<Timestamp>, JournalError> {
@@ -115,8 +161,8 @@ pub(super) fn joined(users: Vec<User>, known: Vec<Known>) -> Vec<(User, Facts)> 
         .into_iter()
         .zip(known)
         .map(|(mut user, known)| {
-            for (pin, ours) in user.pins.iter_mut().zip(known.ours) {
-                pin.ours = ours;
+            for (pin, (issued, foreseen)) in user.pins.iter_mut().zip(known.pins) {
+                (pin.issued, pin.foreseen) = (issued, foreseen);
             }
             (user, known.facts)
         })

@@ -28,7 +28,9 @@ mod blob;
 mod desk;
 mod error;
 mod file;
+mod freed;
 mod history;
+mod hold;
 mod issue;
 mod ledger;
 mod outbox;
@@ -42,6 +44,7 @@ mod visit;
 
 pub use error::JournalError;
 pub use history::HistoryRow;
+pub use hold::Hold;
 pub use issue::{Unresolved, Written};
 pub use ledger::StateCounts;
 pub use outbox::{Answer, Answered, PendingMail};
@@ -52,6 +55,8 @@ use blob::Seals;
 use desk::{Clerk, Desk};
 use ledger::Tally;
 
+/// How long a command waits for another instance to let go of the journal, before it ends with exit code 75.
+pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How long to wait before asking for the lock again.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// How many rows are looked through in one step of [`Journal::forget_old`], so that mail and passes need not wait for it.
@@ -63,7 +68,7 @@ pub struct NewIssuance {
     pub user: UserId,
     pub login: String,
     pub policy: PolicyName,
-    pub pin: Option<IssuedPin>,
+    pub pin: Option<PinWritten>,
     pub moved: Option<(Membership, CostCenter)>,
     /// `None`: nobody is told (no credential, or `notify.to: none`).
     pub announcement: Option<Announcement>,
@@ -73,6 +78,53 @@ pub struct NewIssuance {
     /// How many stored PINs go, without the renewals at the moment that our own ledger wrote for them: those count towards no
     /// limit (R23).
     pub replaced_unexpected: u32,
+    /// For how long the PINs that go are given to nobody.
+    pub quarantine: Duration,
+}
+
+impl NewIssuance {
+    pub fn issued(&self) -> Option<&IssuedPin> {
+        match &self.pin {
+            Some(PinWritten::Issued(issued)) => Some(issued),
+            _ => None,
+        }
+    }
+
+    /// The PINs as they stood before, of those that the change is about.
+    fn before(&self) -> &[StoredPin] {
+        match &self.pin {
+            Some(PinWritten::Issued(issued)) => &issued.replaced,
+            Some(PinWritten::Extended { pins, .. } | PinWritten::Expired { pins, .. } | PinWritten::Deleted { pins }) => pins,
+            None => &[],
+        }
+    }
+
+    /// The PINs that nobody has once the change is made.
+    fn freed(&self) -> &[StoredPin] {
+        match &self.pin {
+            Some(PinWritten::Issued(_) | PinWritten::Deleted { .. }) => self.before(),
+            Some(PinWritten::Extended { .. } | PinWritten::Expired { .. }) | None => &[],
+        }
+    }
+}
+
+/// What was done to the PINs of a user.
+#[derive(Clone, Debug)]
+pub enum PinWritten {
+    Issued(IssuedPin),
+    /// These, as they stood before, kept their digits and got another end.
+    Extended {
+        pins: Vec<StoredPin>,
+        to: WallClock,
+    },
+    /// The same, with the end now.
+    Expired {
+        pins: Vec<StoredPin>,
+        to: WallClock,
+    },
+    Deleted {
+        pins: Vec<StoredPin>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -242,6 +294,18 @@ impl Journal {
         self.write(move |w| w.attempted(&answers, now, give_up_after)).await
     }
 
+    /// Puts a user on hold: no pass changes anything of the user until [`release`](Journal::release). `false`: is on hold
+    /// already.
+    pub async fn hold(&self, user: UserId, login: &str, reason: &str, now: Timestamp) -> Result<bool, JournalError> {
+        let (login, reason) = (login.to_owned(), reason.to_owned());
+        self.write(move |w| w.hold(user, &login, &reason, now)).await
+    }
+
+    /// `false`: was not on hold.
+    pub async fn release(&self, user: UserId) -> Result<bool, JournalError> {
+        self.write(move |w| w.release(user)).await
+    }
+
     pub async fn pass_started(&self, pass: &PassId, kind: &str, now: Timestamp) -> Result<(), JournalError> {
         let (pass, kind) = (pass.clone(), kind.to_owned());
         self.write(move |w| w.pass_started(&pass, &kind, now)).await
@@ -314,6 +378,26 @@ impl JournalReader {
                 Ok(ledger::joined(users, known))
             })
             .await
+    }
+
+    /// Which of these PINs were freed so lately that nobody may have them yet (R7).
+    pub async fn quarantined(&self, pins: Vec<StoredValue>, now: Timestamp) -> Result<Vec<bool>, JournalError> {
+        self.look(move |view| view.quarantined(&pins, now)).await
+    }
+
+    /// Users whose newest PIN of ours was issued at or before `until`, in order: whom age may make due.
+    pub async fn issued_until(&self, until: Timestamp) -> Result<Vec<UserId>, JournalError> {
+        self.look(move |view| view.issued_until(until)).await
+    }
+
+    /// The hold of this user, if there is one.
+    pub async fn hold_of(&self, user: UserId) -> Result<Option<Hold>, JournalError> {
+        self.look(move |view| view.hold_of(user)).await
+    }
+
+    /// Users on hold, the newest first.
+    pub async fn holds(&self, limit: usize) -> Result<Vec<Hold>, JournalError> {
+        self.look(move |view| view.holds(limit)).await
     }
 
     /// How many stored PINs this policy has replaced or removed since then, expected renewals left out (R23).

@@ -200,7 +200,13 @@ impl View {
             due_since: Timestamp(row.get(5).reading(WHAT)?),
             committed_at: Timestamp(row.get(6).reading(WHAT)?),
             attempts: row.get(7).reading(WHAT)?,
-            written: Written { issuance: id, user, pin: secret.stored.map(|stored| (stored, expires)), cost_center: None },
+            written: Written {
+                issuance: id,
+                user,
+                pins: secret.stored.into_iter().map(|stored| (stored, expires)).collect(),
+                gone: Vec::new(),
+                cost_center: None,
+            },
         }))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::scatter::scatter;
 use crate::domain::{IssuanceId, Timestamp};
 
 const FIRST_PAUSE_SECONDS: u64 = 15;
@@ -31,14 +32,6 @@ fn pause(issuance: IssuanceId, attempt: u32) -> Duration {
     let base = (FIRST_PAUSE_SECONDS << doublings).min(LONGEST_PAUSE_SECONDS);
     let thousandths = 800 + scatter((issuance.0 as u64) << 8 ^ u64::from(attempt)) % 401;
     Duration::from_secs((base * thousandths + 500) / 1000)
-}
-
-/// The finalizer of SplitMix64: neighbouring numbers come out far apart.
-fn scatter(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

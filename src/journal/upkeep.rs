@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use rusqlite::params;
 
-use super::Writer;
 use super::error::{Doing, JournalError};
-use super::issue::{KIND_PIN, immediate, state_of};
+use super::issue::{KIND_END, KIND_PIN, immediate, state_of};
 use super::state::State;
+use super::{Writer, freed};
 use crate::domain::{IssuanceId, Timestamp};
 
 /// How long a pass can be undone (R28); `journal.undo_for` will say so once there is an undo.
@@ -46,24 +46,29 @@ impl Writer {
         .writing(WHAT)?;
         let mut deleted = Vec::new();
         {
-            // Kept by the ledger: in force, none newer in force of the same user, and its PIN may still be valid.
+            // Kept by the ledger: in force, nothing newer in force says the same of the same user, and its PIN may still be
+            // valid, if need be with an end that it got later.
             let mut forget = tx
                 .prepare_cached(
                     "DELETE FROM issuance AS i WHERE i.id > ?1 AND i.id <= ?2 AND i.open IS NULL AND i.settled_at < ?3 AND NOT ( \
                        coalesce(i.state, (SELECT state FROM batch WHERE id = i.batch)) IN (SELECT value FROM json_each(?4)) \
-                       AND (i.kinds & ?5 = 0 OR i.pin_expires IS NULL OR i.pin_expires > ?6) \
+                       AND (i.kinds & ?5 = 0 OR i.pin_expires IS NULL OR i.pin_expires > ?6 OR EXISTS ( \
+                         SELECT 1 FROM issuance n JOIN batch b ON b.id = n.batch WHERE n.user = i.user AND n.id > i.id \
+                         AND n.kinds & ?7 <> 0 AND n.pin_expires > ?6 \
+                         AND coalesce(n.state, b.state) IN (SELECT value FROM json_each(?4)))) \
                        AND NOT EXISTS (SELECT 1 FROM issuance n JOIN batch b ON b.id = n.batch WHERE n.user = i.user AND n.id > i.id \
-                         AND (n.kinds & ?5 <> 0 OR i.kinds & ?5 = 0) \
+                         AND (n.kinds & ?5 <> 0 OR (i.kinds & ?5 = 0 AND (i.kinds & ?7 = 0 OR n.kinds & ?7 <> 0))) \
                          AND coalesce(n.state, b.state) IN (SELECT value FROM json_each(?4)))) \
                      RETURNING coalesce(state, (SELECT state FROM batch WHERE id = batch))",
                 )
                 .writing(WHAT)?;
             let expired = now.minus(WALL_CLOCK_SLACK).0;
-            let mut rows = forget.query(params![from.0, to, now.minus(keep).0, in_force, KIND_PIN, expired]).writing(WHAT)?;
+            let mut rows = forget.query(params![from.0, to, now.minus(keep).0, in_force, KIND_PIN, expired, KIND_END]).writing(WHAT)?;
             while let Some(row) = rows.next().writing(WHAT)? {
                 deleted.push(state_of(row.get_ref(0).and_then(|v| Ok(v.as_str()?)).reading(WHAT)?)?);
             }
         }
+        freed::expire(&tx, now).writing(WHAT)?;
         tx.prepare_cached(
             "DELETE FROM batch WHERE state <> ?3 AND last > ?1 AND first <= ?2 \
              AND NOT EXISTS (SELECT 1 FROM issuance WHERE id BETWEEN first AND last)",

@@ -12,6 +12,8 @@ use crate::domain::UserId;
 use crate::policy::Policy;
 
 pub mod limits;
+pub mod lint;
+mod pins;
 pub mod rules;
 #[cfg(test)]
 mod tests;
@@ -25,25 +27,33 @@ pub enum Verdict {
     Due(Step),
     /// Something would have to be changed, but must not be now. `policy` is the index of the owning policy.
     Skipped { policy: usize, skip: Skip },
+    /// Nothing can be decided, or not for good, until an administrator mends `policy`.
+    Failed { policy: usize, failure: Failure },
     /// Nothing to do: all is as the owning policy wants it.
     Settled { policy: usize },
     /// Nobody asks anything of this user.
     Untouched(Untouched),
 }
 
-/// What one user needs. The target of a move is the policy's.
+/// What one user needs. The target of a move is the policy's, and so is the new end of a PIN.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Step {
     pub user: UserId,
     policy: u16,
-    /// Issue a PIN, and why.
-    pub pin: Option<Reason>,
+    pub pin: Option<PinStep>,
     /// Move to the policy's cost center, and why.
     pub cost_center: Option<Reason>,
-    /// Stored PINs that the new one takes the place of.
-    pub replaces: u16,
-    /// Those of them whose end our own ledger did not foresee: only these count towards limits (R23).
-    pub unexpected: u16,
+    /// Stored PINs that the step replaces, removes or gives another end; 255 stands for more.
+    pub touched: u8,
+    /// Those of them whose change our own ledger did not foresee: only these count towards limits (R23).
+    pub unexpected: u8,
+}
+
+/// What is done to the PINs of one user, and why.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PinStep {
+    pub action: PinAction,
+    pub reason: Reason,
 }
 
 // What is held for each due user between the read and his batch.
@@ -55,28 +65,49 @@ impl Step {
         self.policy.into()
     }
 
+    /// Whether a new PIN is made.
+    pub fn issues(&self) -> bool {
+        self.pin.is_some_and(|pin| pin.action == PinAction::Issue)
+    }
+
     /// Renewal at the moment that our own ledger wrote, and nothing else: counts towards no limit (R23).
     pub fn is_expected(&self) -> bool {
-        self.pin == Some(Reason::PinExpired) && self.replaces > 0 && self.unexpected == 0 && self.cost_center.is_none()
+        self.pin.is_some() && self.touched > 0 && self.unexpected == 0 && self.cost_center.is_none()
+    }
+
+    /// Stored PINs that stop to work by this step, expected renewals left out.
+    pub fn replaces(&self) -> u64 {
+        match self.pin.map(|pin| pin.action) {
+            Some(PinAction::Issue | PinAction::Expire | PinAction::Delete) => self.unexpected.into(),
+            Some(PinAction::Extend) | None => 0,
+        }
     }
 
     /// Whether `again`, planned under the write lock, asks for no more than this judged step did.
     pub fn covers(&self, again: &Step) -> bool {
+        let action = |step: &Step| step.pin.map(|pin| pin.action);
         self.user == again.user
             && self.policy == again.policy
-            && (again.pin.is_none() || self.pin.is_some())
+            && (again.pin.is_none() || action(again) == action(self))
             && (again.cost_center.is_none() || self.cost_center.is_some())
-            && again.replaces <= self.replaces
+            && again.touched <= self.touched
             && again.unexpected <= self.unexpected
     }
 
-    /// Smaller is served first: who has no PIN waits at a printer, who needs only a move does not notice.
+    /// Smaller is served first: who has no PIN waits at a printer, who needs only a move does not notice, and what is taken
+    /// away can wait.
     pub fn urgency(&self) -> u8 {
         match self.pin {
-            Some(Reason::PinMissing) => 0,
-            Some(_) => 1,
+            Some(PinStep { action: PinAction::Issue, reason: Reason::PinMissing }) => 0,
+            Some(PinStep { action: PinAction::Issue | PinAction::Extend, .. }) => 1,
             None => 2,
+            Some(PinStep { action: PinAction::Expire | PinAction::Delete, .. }) => 3,
         }
+    }
+
+    /// Why, in codes.
+    pub fn reasons(&self) -> impl Iterator<Item = Reason> + use<> {
+        self.pin.map(|pin| pin.reason).into_iter().chain(self.cost_center)
     }
 }
 
@@ -109,7 +140,20 @@ codes!(
     Reason {
         PinMissing = "pin_missing", "the user has no PIN";
         PinExpired = "pin_expired", "a PIN of the user has expired";
+        PinAged = "pin_aged", "a PIN of the user is older than rotate_every";
+        PinRewritten = "pin_rewritten", "the policy gives a new PIN at each selection";
+        PinUnlimited = "pin_unlimited", "a PIN of the user never expires, and the policy caps that";
+        PolicyLeft = "policy_left", "no policy owns the user any more";
         CostCenterDiffers = "cost_center_differs", "the user is not in the policy's cost center";
+    }
+);
+codes!(
+    /// What is done to stored PINs.
+    PinAction {
+        Issue = "issue", "a new PIN takes the place of those that are there";
+        Extend = "extend", "a PIN keeps its digits and gets a new end";
+        Expire = "expire", "a PIN ends now";
+        Delete = "delete", "a PIN is removed";
     }
 );
 codes!(
@@ -121,6 +165,15 @@ codes!(
         TooSoon = "too_soon", "the last credential was generated less than min_interval ago";
         NoAddress = "no_address", "the user has no mail address where the policy looks for one";
         BadAddress = "bad_address", "what stands where the policy looks for a mail address is not a deliverable one";
+    }
+);
+codes!(
+    /// What went wrong with one user, and needs an administrator.
+    Failure {
+        PatternSteps = "pattern_steps", "a pattern of the policy needs too many steps for this user's name or address; write it in a simpler way";
+        PoliciesDisagree = "policies_disagree", "another policy would change the user again right after this one; let one of them match, or both want the same";
+        SpaceFull = "pin_space_full", "no PIN of this length is free; a longer pin.length gives more room";
+        DatabaseRefused = "database_refused", "the database refused the change";
     }
 );
 codes!(
@@ -143,6 +196,7 @@ pub struct PolicyTotals {
     /// Stored PINs that would be replaced, expected renewals left out.
     pub replaced: u64,
     pub skipped: BTreeMap<Skip, u64>,
+    pub failed: u64,
 }
 
 /// A whole plan: the steps, and what was counted on the way.
@@ -168,10 +222,11 @@ impl Plan {
                 let totals = &mut self.totals[step.policy()];
                 totals.due += 1;
                 totals.judged += u64::from(!step.is_expected());
-                totals.replaced += u64::from(step.unexpected);
+                totals.replaced += step.replaces();
                 self.steps.push(step);
             }
             Verdict::Skipped { policy, skip } => *self.totals[policy].skipped.entry(skip).or_default() += 1,
+            Verdict::Failed { policy, .. } => self.totals[policy].failed += 1,
             Verdict::Settled { .. } | Verdict::Untouched(_) => {}
         }
     }
@@ -188,8 +243,9 @@ impl Plan {
         let mut hash = Sha256::new();
         hash.update(name.as_bytes());
         for step in steps {
-            let code = |r: Option<Reason>| r.map_or("-", Reason::as_str);
-            hash.update(format!("\n{} {} {} {}", step.user, code(step.pin), code(step.cost_center), step.replaces));
+            let action = step.pin.map_or("-", |pin| pin.action.as_str());
+            let reasons: Vec<&str> = step.reasons().map(Reason::as_str).collect();
+            hash.update(format!("\n{} {action} {} {}", step.user, reasons.join(","), step.touched));
         }
         hash.finalize().iter().take(6).map(|b| format!("{b:02x}")).collect()
     }

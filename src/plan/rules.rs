@@ -3,20 +3,22 @@
 //! | # | question | if so |
 //! |---|---|---|
 //! | 1 | is the row somebody at all (R5)? | no: untouched |
-//! | 2 | which policy owns the user: the first that matches, or an earlier keeper (R1, R6)? | none, or one that asks for nothing: untouched |
-//! | 3 | does the user need a PIN (R10), or to be moved (R18)? | neither: settled |
-//! | 4 | on hold (R25)? mail still open (I4)? a place missing (R18)? too soon (R24)? nobody to tell (R4)? | skipped |
-//! | 5 | | due |
+//! | 2 | which policy owns the user: the first that matches, or an earlier keeper (R1, R6)? | one that asks for nothing: untouched; none: what the last one says of leaving (R12), else untouched |
+//! | 3 | what do the PINs need (R10, R11; `pins.rs`), and is the user to be moved (R18)? | neither: settled |
+//! | 4 | would another policy change the user again after that (R13)? | failed |
+//! | 5 | on hold (R25)? mail still open (I4)? a place missing (R18)? too soon (R24)? nobody to tell (R4)? | skipped |
+//! | 6 | | due |
 //!
-//! Needs are asked before obstacles, so that a user who needs nothing is never reported as skipped.
+//! Needs are asked before obstacles, so that a user who needs nothing is never reported as skipped. A pattern that cannot be
+//! decided in its steps (R2) makes the user fail under its policy: who comes after it in the list is not known then.
 
 use std::collections::BTreeSet;
 
-use super::{Reason, Skip, Step, Untouched, Verdict};
+use super::{Failure, PinAction, PinStep, Reason, Skip, Step, Untouched, Verdict, pins};
 use crate::domain::mailbox::NotAMailbox;
-use crate::domain::{CostCenter, CostCenterRef, Mailbox, PolicyName, WallClock};
+use crate::domain::{CostCenter, CostCenterRef, Mailbox, Pattern, PolicyName, StoredValue, WallClock};
 use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPin, User};
-use crate::policy::{PinRewrite, Placement, Policy, Recipient, Selector};
+use crate::policy::{PinRewrite, PinRule, Placement, Policy, Recipient, Selector};
 
 /// The policies, set against one database at one moment.
 pub struct Planner<'a> {
@@ -65,9 +67,16 @@ pub struct Owner {
     pub kept: bool,
 }
 
+/// A pattern of this policy cannot be decided for the user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Undecided {
+    pub policy: usize,
+}
+
 /// What a user lacks by the rules of the owning policy.
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Need {
-    pin: Option<Reason>,
+    pin: Option<PinStep>,
     cost_center: Option<Reason>,
 }
 
@@ -89,7 +98,11 @@ impl<'a> Planner<'a> {
             Standing::Deleted => return Verdict::Untouched(Untouched::Deleted),
             Standing::Template => return Verdict::Untouched(Untouched::Template),
         }
-        let Some(owner) = self.owner(user, facts) else { return Verdict::Untouched(Untouched::NoPolicy) };
+        let owner = match self.owner(user, facts) {
+            Ok(Some(owner)) => owner,
+            Ok(None) => return self.left(user, facts),
+            Err(Undecided { policy }) => return Verdict::Failed { policy, failure: Failure::PatternSteps },
+        };
         let policy = &self.policies[owner.policy];
         if policy.excludes() {
             return Verdict::Untouched(Untouched::Excluded);
@@ -98,56 +111,104 @@ impl<'a> Planner<'a> {
         if need.pin.is_none() && need.cost_center.is_none() {
             return Verdict::Settled { policy: owner.policy };
         }
-        if let Some(skip) = self.obstacle(policy, &need, user, facts) {
-            return Verdict::Skipped { policy: owner.policy, skip };
+        if self.is_undone(owner.policy, need, user) {
+            return Verdict::Failed { policy: owner.policy, failure: Failure::PoliciesDisagree };
         }
-        let replaced: &[StoredPin] = if need.pin.is_some() { &user.pins } else { &[] };
-        let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+        self.due_unless(owner.policy, need, user, facts)
+    }
+
+    /// Of a user whom no policy owns or keeps: what the policy that served him last says of leaving.
+    fn left(&self, user: &User, facts: &Facts) -> Verdict {
+        let pin = self.left_policy(facts).and_then(|p| Some((p, pins::leave(self.policies[p].pin.as_ref()?, user, self.now)?)));
+        match pin {
+            Some((policy, pin)) => self.due_unless(policy, Need { pin: Some(pin), cost_center: None }, user, facts),
+            None => Verdict::Untouched(Untouched::NoPolicy),
+        }
+    }
+
+    /// The policy that served the user last.
+    pub fn left_policy(&self, facts: &Facts) -> Option<usize> {
+        self.policies.iter().position(|p| facts.keeper.as_ref() == Some(&p.name))
+    }
+
+    fn due_unless(&self, policy: usize, need: Need, user: &User, facts: &Facts) -> Verdict {
+        if let Some(skip) = self.obstacle(&self.policies[policy], &need, user, facts) {
+            return Verdict::Skipped { policy, skip };
+        }
+        let (mut touched, mut unexpected) = (0, 0);
+        if let (Some(PinStep { action, reason }), Some(rule)) = (need.pin, &self.policies[policy].pin) {
+            for pin in pins::touched(rule, action, user, self.now) {
+                touched += 1;
+                unexpected += usize::from(!pins::foreseen(rule, reason, user, pin, self.now));
+            }
+        }
+        let count = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
         Verdict::Due(Step {
             user: user.id,
-            policy: owner.policy as u16, // the configuration allows fewer policies than that
+            policy: policy as u16, // the configuration allows fewer policies than that
             pin: need.pin,
             cost_center: need.cost_center,
-            replaces: count(replaced.len()),
-            unexpected: count(replaced.iter().filter(|p| !(p.ours && self.expired(p))).count()),
+            touched: count(touched),
+            unexpected: count(unexpected),
         })
     }
 
     /// The first policy that matches, unless an earlier one keeps the user.
-    pub fn owner(&self, user: &User, facts: &Facts) -> Option<Owner> {
-        let matched = self.policies.iter().position(|p| self.mismatch(&p.selector, user).is_none());
-        let keeper = facts.keeper.as_ref().and_then(|k| self.policies.iter().position(|p| p.name == *k && p.ends_own_match()));
-        match (matched, keeper) {
-            (Some(m), Some(k)) if k < m => Some(Owner { policy: k, kept: true }),
-            (Some(m), _) => Some(Owner { policy: m, kept: false }),
-            (None, Some(k)) => Some(Owner { policy: k, kept: true }),
-            (None, None) => None,
+    ///
+    /// # Errors
+    /// The first policy in the list that cannot be decided, if none before it keeps the user.
+    pub fn owner(&self, user: &User, facts: &Facts) -> Result<Option<Owner>, Undecided> {
+        let keeper = self.policies.iter().position(|p| facts.keeper.as_ref() == Some(&p.name) && p.ends_own_match());
+        self.owner_at(user, user.cost_center, keeper)
+    }
+
+    /// The same for a user who is at `place`, and whom `keeper` would keep.
+    fn owner_at(&self, user: &User, place: Membership, keeper: Option<usize>) -> Result<Option<Owner>, Undecided> {
+        for (policy, p) in self.policies.iter().enumerate() {
+            match self.mismatch_at(&p.selector, user, place) {
+                Ok(None) => return Ok(Some(Owner { policy, kept: false })),
+                Ok(Some(_)) => {}
+                Err(_) => return Err(Undecided { policy }),
+            }
+            if keeper == Some(policy) {
+                return Ok(Some(Owner { policy, kept: true }));
+            }
         }
+        Ok(None)
     }
 
     /// The first condition that does not hold, in the order of the manual; `None`: the selector accepts the user.
-    pub fn mismatch(&self, selector: &Selector, user: &User) -> Option<Mismatch> {
-        let in_any =
-            |wanted: &[CostCenterRef]| wanted.iter().filter_map(|w| self.places.get(w)).any(|place| place.id == user.cost_center.id);
+    ///
+    /// # Errors
+    /// The condition that cannot be decided, where no other one fails.
+    pub fn mismatch(&self, selector: &Selector, user: &User) -> Result<Option<Mismatch>, Mismatch> {
+        self.mismatch_at(selector, user, user.cost_center)
+    }
+
+    fn mismatch_at(&self, selector: &Selector, user: &User, place: Membership) -> Result<Option<Mismatch>, Mismatch> {
+        let in_any = |wanted: &[CostCenterRef]| wanted.iter().filter_map(|w| self.places.get(w)).any(|found| found.id == place.id);
         let any = |conditions: &[CostCenterRef], holds: bool| conditions.is_empty() || holds;
-        let checks = [
-            (Mismatch::Username, selector.username.as_ref().is_none_or(|p| p.matches(&user.login))),
-            (Mismatch::Email, selector.email.as_ref().is_none_or(|p| p.matches(&user.email))),
+        let cheap = [
             (Mismatch::CostCenter, any(&selector.cost_center, in_any(&selector.cost_center))),
             (Mismatch::NotCostCenter, any(&selector.not_cost_center, !in_any(&selector.not_cost_center))),
             (Mismatch::HasCard, selector.has_card.is_none_or(|wanted| wanted == (user.cards > 0))),
             (Mismatch::Source, selector.source.is_empty() || user.source.as_ref().is_some_and(|s| selector.source.contains(s))),
         ];
-        checks.into_iter().find(|(_, holds)| !holds).map(|(which, _)| which)
+        if let Some((which, _)) = cheap.into_iter().find(|(_, holds)| !holds) {
+            return Ok(Some(which));
+        }
+        let matches = |pattern: &Option<Pattern>, text: &str| pattern.as_ref().is_none_or(|p| p.matches(text));
+        if !matches(&selector.username, &user.login) {
+            return Ok(Some(Mismatch::Username));
+        }
+        if !matches(&selector.email, &user.email) {
+            return Ok(Some(Mismatch::Email));
+        }
+        Ok(None)
     }
 
     fn need(&self, policy: &Policy, owner: Owner, user: &User) -> Need {
-        let pin = policy.pin.as_ref().and_then(|rule| match rule.rewrite {
-            // A keeper follows the PINs that are there. Where an administrator took them all, it gives no new one.
-            _ if user.pins.is_empty() => (!owner.kept).then_some(Reason::PinMissing),
-            PinRewrite::Never => None,
-            PinRewrite::Expired => user.pins.iter().any(|p| self.expired(p)).then_some(Reason::PinExpired),
-        });
+        let pin = policy.pin.as_ref().and_then(|rule| pins::need(rule, owner.kept, user, self.now));
         let cost_center = match &policy.placement {
             Some(Placement::MoveTo(target)) if !owner.kept => match self.places.get(target) {
                 Some(place) if in_place(user.cost_center, place) => None,
@@ -158,6 +219,39 @@ impl<'a> Planner<'a> {
         Need { pin, cost_center }
     }
 
+    /// Whether the user, once `need` is done, would be owned by another policy that is not content with it: the two would
+    /// take turns, or a second pass would go on where this one ended (R13, I9). Only a move changes the owner.
+    fn is_undone(&self, policy: usize, need: Need, user: &User) -> bool {
+        let Some(place) = need.cost_center.and_then(|_| self.target(policy)) else { return false };
+        let place = Membership { id: place.id, number: place.number };
+        let keeper = self.policies[policy].ends_own_match().then_some(policy);
+        let Ok(Some(next)) = self.owner_at(user, place, keeper) else { return false };
+        if next.policy == policy || self.policies[next.policy].excludes() {
+            return false;
+        }
+        let mut after = User { cost_center: place, ..user.clone() };
+        if let (Some(step), Some(rule)) = (need.pin, &self.policies[policy].pin) {
+            after.pins = self.pins_after(step, rule, user);
+        }
+        let next_need = self.need(&self.policies[next.policy], next, &after);
+        next_need.pin.is_some() || next_need.cost_center.is_some()
+    }
+
+    /// The user's PINs once `step` is done. What a new one is does not matter: it has no value here.
+    fn pins_after(&self, step: PinStep, rule: &PinRule, user: &User) -> Vec<StoredPin> {
+        let ours = |value: StoredValue, expires| StoredPin { value, expires, issued: Some(self.now.utc), foreseen: true };
+        let end = self.end(rule, user);
+        if step.action == PinAction::Issue {
+            return vec![ours(StoredValue::new(String::new()), end)];
+        }
+        let touched: BTreeSet<&StoredValue> = pins::touched(rule, step.action, user, self.now).map(|pin| &pin.value).collect();
+        let mut pins = user.pins.clone();
+        for pin in pins.iter_mut().filter(|pin| touched.contains(&pin.value)) {
+            pin.expires = end;
+        }
+        pins
+    }
+
     fn obstacle(&self, policy: &Policy, need: &Need, user: &User, facts: &Facts) -> Option<Skip> {
         if facts.held {
             return Some(Skip::Held);
@@ -165,10 +259,12 @@ impl<'a> Planner<'a> {
         if facts.open {
             return Some(Skip::DeliveryPending);
         }
+        // A renamed cost center makes its policy match nobody: that must not look as if everybody had left it.
         if self.blocked(policy) {
             return Some(Skip::Blocked);
         }
-        need.pin?; // a move alone needs neither patience nor a recipient
+        // Whatever makes no new credential needs neither patience nor a recipient.
+        need.pin.filter(|pin| pin.action == PinAction::Issue)?;
         if facts.last_generated.is_some_and(|last| self.now.utc < last.plus(policy.limits.min_interval)) {
             return Some(Skip::TooSoon);
         }
@@ -194,14 +290,21 @@ impl<'a> Planner<'a> {
         named(policy).into_iter().any(|r| self.places.get(r).is_none())
     }
 
-    fn expired(&self, pin: &StoredPin) -> bool {
-        pin.expires.is_some_and(|at| at <= self.now.wall)
+    /// The end that `policy` gives to a PIN of this user now; `None`: none.
+    pub fn expiry(&self, policy: usize, user: &User) -> Option<WallClock> {
+        self.end(self.policies[policy].pin.as_ref()?, user)
     }
 
-    /// When a PIN that `policy` issues now expires; `None`: never.
-    pub fn expiry(&self, policy: usize) -> Option<WallClock> {
-        let rule = self.policies[policy].pin.as_ref()?;
-        rule.valid_for.map(|span| self.now.wall.plus(span))
+    fn end(&self, rule: &PinRule, user: &User) -> Option<WallClock> {
+        rule.valid_for.map(|span| self.now.wall.plus(rule.spread_by(span, user.id)))
+    }
+
+    /// The PINs that `step` replaces, removes, or gives another end, among those that the user has now.
+    pub fn touched<'u>(&self, step: &Step, user: &'u User) -> Vec<&'u StoredPin> {
+        match (step.pin, &self.policies[step.policy()].pin) {
+            (Some(pin), Some(rule)) => pins::touched(rule, pin.action, user, self.now).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Where a step of `policy` moves its user.
@@ -211,6 +314,13 @@ impl<'a> Planner<'a> {
             None => None,
         }
     }
+}
+
+/// Whether `policy` gives a new PIN to whoever it selects, each time: nothing of it ends, so that only a single pass that
+/// somebody asked for may do it (R13).
+pub fn never_ends(policy: &Policy) -> bool {
+    let endless = |rule: &PinRule| rule.rewrite == PinRewrite::Always && rule.rotate_every.is_none();
+    policy.pin.as_ref().is_some_and(endless) && !policy.ends_own_match()
 }
 
 /// Both halves must agree: a half-moved user is moved again (R18).

@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::domain::{
-    CostCenter, CostCenterId, CostCenterRef, Limit, Mailbox, Pattern, PinFormat, PinLength, PolicyName, Share, Timestamp, WallClock,
-};
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, Limit, Mailbox, Pattern, PinFormat, PolicyName, Share, Timestamp, WallClock};
 use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPin, User};
-use crate::policy::{Notify, PinRewrite, PinRule, Placement, PolicyLimits, Recipient, Selector};
+use crate::policy::samples::rule;
+use crate::policy::{Notify, OnLeave, PinRewrite, PinRule, Placement, PolicyLimits, Recipient, Selector};
 
 const NOW: Now = Now { utc: Timestamp(1_000_000), wall: WallClock(1_003_600) };
 const NEEDS: Membership = Membership { id: CostCenterId(1), number: 100 };
 const HAS: Membership = Membership { id: CostCenterId(2), number: 101 };
+const OTHER: Membership = Membership { id: CostCenterId(9), number: 900 };
 
 fn policy(name: &str) -> Policy {
     Policy {
         name: PolicyName(name.into()),
         selector: Selector::default(),
-        pin: Some(PinRule { length: PinLength::new(6).unwrap(), rewrite: PinRewrite::Never, valid_for: None, allow_trivial: false }),
+        pin: Some(rule(6)),
         placement: None,
         notify: Notify { to: Recipient::Username, template: Some("t".into()) },
         limits: PolicyLimits {
@@ -44,6 +44,13 @@ impl Policy {
     }
     fn telling(mut self, to: Recipient) -> Policy {
         self.notify.to = to;
+        self
+    }
+    /// With `valid_for` of 30 days.
+    fn pins(mut self, change: impl FnOnce(&mut PinRule)) -> Policy {
+        let rule = self.pin.as_mut().unwrap();
+        rule.valid_for = Some(Duration::from_secs(30 * 86_400));
+        change(rule);
         self
     }
     fn without_pin(mut self) -> Policy {
@@ -72,9 +79,16 @@ fn user() -> User {
 }
 
 impl User {
-    fn pin(mut self, expires: Option<i64>, ours: bool) -> User {
+    /// A PIN that ends so many seconds from now; one of ours was issued an hour ago, with this end.
+    fn pin(self, expires: Option<i64>, ours: bool) -> User {
+        self.pin_of(expires, ours.then_some(3600))
+    }
+    /// The same, issued by us so many seconds ago.
+    fn pin_of(mut self, expires: Option<i64>, age: Option<i64>) -> User {
         let value = PinFormat::Md5.encode(&crate::domain::Pin::new(format!("{}", self.pins.len())));
-        self.pins.push(StoredPin { value, expires: expires.map(|s| WallClock(NOW.wall.0 + s)), ours });
+        let expires = expires.map(|s| WallClock(NOW.wall.0 + s));
+        let issued = age.map(|age| Timestamp(NOW.utc.0 - age));
+        self.pins.push(StoredPin { value, expires, issued, foreseen: age.is_some() });
         self
     }
     fn login(mut self, login: &str) -> User {
@@ -105,8 +119,17 @@ fn places() -> Places {
     Places(BTreeMap::from([place(NEEDS, "Needs PIN"), place(HAS, "Has PIN"), (CostCenterRef::Name("Gone".into()), None)]))
 }
 
-fn due(pin: Option<Reason>, cost_center: Option<Reason>, replaces: u16, unexpected: u16) -> Verdict {
-    Verdict::Due(Step { user: crate::domain::UserId(7), policy: 0, pin, cost_center, replaces, unexpected })
+fn due(pin: Option<Reason>, cost_center: Option<Reason>, touched: u8, unexpected: u8) -> Verdict {
+    Verdict::Due(Step { cost_center, ..step(7, pin, touched, unexpected) })
+}
+
+fn acts(action: PinAction, reason: Reason, touched: u8, unexpected: u8) -> Verdict {
+    let pin = Some(PinStep { action, reason });
+    Verdict::Due(Step { pin, ..step(7, None, touched, unexpected) })
+}
+
+fn failed(failure: Failure) -> Verdict {
+    Verdict::Failed { policy: 0, failure }
 }
 
 fn issue() -> Verdict {
@@ -121,12 +144,20 @@ const SETTLED: Verdict = Verdict::Settled { policy: 0 };
 
 #[test]
 fn the_table() {
-    use PinRewrite::{Expired, Never};
-    use Reason::{CostCenterDiffers, PinExpired, PinMissing};
+    use PinAction::{Delete, Expire, Extend};
+    use PinRewrite::{Always, Expired, Extend as Longer, Never};
+    use Reason::{CostCenterDiffers, PinAged, PinExpired, PinMissing, PinRewritten, PinUnlimited, PolicyLeft};
     let none = Facts::default;
     let visitors = || policy("visitors").from("Needs PIN").to("Has PIN");
     let kept = || Facts { keeper: Some(PolicyName("visitors".into())), ..Facts::default() };
     let move_only = || policy("p").without_pin().to("Has PIN");
+    let extends = || policy("p").pins(|r| r.rewrite = Longer);
+    let caps = |rewrite| policy("p").pins(|r| (r.rewrite, r.cap_unlimited) = (rewrite, true));
+    let rotates = |rewrite| policy("p").rewriting(rewrite).pins(|r| r.rotate_every = Some(Duration::from_secs(7200)));
+    let leaves = |on_leave| policy("left").for_logins("x").pins(|r| r.on_leave = on_leave);
+    let left = || Facts { keeper: Some(PolicyName("left".into())), ..Facts::default() };
+    let places_are_taken_in_turns =
+        || vec![policy("back").from("Has PIN").to("Needs PIN"), policy("forth").from("Needs PIN").to("Has PIN")];
     #[rustfmt::skip]
     let table: Vec<(&str, Vec<Policy>, User, Facts, Verdict)> = vec![
         ("a user without a PIN gets one", vec![policy("p")], user(), none(), issue()),
@@ -167,12 +198,169 @@ fn the_table() {
         ("a login that is no address cannot be told", vec![policy("p")], user().login("jdoe"), none(), skipped(Skip::BadAddress)),
         ("a fixed address serves everybody", vec![policy("p").telling(Recipient::Fixed(Mailbox::parse("a@b.cz").unwrap()))], user().login("jdoe"), none(), issue()),
         ("nobody needs to be told on purpose", vec![policy("p").telling(Recipient::Nobody)], user().login("jdoe"), none(), issue()),
+        ("with Extend a user without a PIN gets one", vec![extends()], user(), none(), issue()),
+        ("with Extend an expired PIN keeps its digits", vec![extends()], user().pin(Some(-9), false), none(), acts(Extend, PinExpired, 1, 1)),
+        ("with Extend only the expired one of two", vec![extends()], user().pin(Some(-9), false).pin(Some(9), false), none(), acts(Extend, PinExpired, 1, 1)),
+        ("with Extend both expired ones", vec![extends()], user().pin(Some(-9), false).pin(Some(0), true), none(), acts(Extend, PinExpired, 2, 1)),
+        ("with Extend a valid PIN settles", vec![extends()], user().pin(Some(1), false).pin(None, false), none(), SETTLED),
+        ("an extension needs no address", vec![extends().telling(Recipient::Email)], user().pin(Some(-9), false), none(), acts(Extend, PinExpired, 1, 1)),
+        ("an extension does not wait for min_interval", vec![extends()], user().pin(Some(-9), false), Facts { last_generated: Some(NOW.utc), ..none() }, acts(Extend, PinExpired, 1, 1)),
+        ("an extension waits for an open mail", vec![extends()], user().pin(Some(-9), false), Facts { open: true, ..none() }, skipped(Skip::DeliveryPending)),
+        ("a user on hold is not extended", vec![extends()], user().pin(Some(-9), false), Facts { held: true, ..none() }, skipped(Skip::Held)),
+        ("with Always a valid PIN is replaced", vec![policy("p").rewriting(Always)], user().pin(None, false), none(), due(Some(PinRewritten), None, 1, 1)),
+        ("with Always two PINs are replaced", vec![policy("p").rewriting(Always)], user().pin(None, true).pin(Some(9), false), none(), due(Some(PinRewritten), None, 2, 2)),
+        ("with Always a user without a PIN gets one", vec![policy("p").rewriting(Always)], user(), none(), issue()),
+        ("with Always an expired PIN of ours is an expected renewal", vec![policy("p").rewriting(Always)], user().pin(Some(-9), true), none(), due(Some(PinExpired), None, 1, 0)),
+        ("with Always and a marker the user is moved too", vec![visitors().rewriting(Always)], user().pin(None, false), none(), due(Some(PinRewritten), Some(CostCenterDiffers), 1, 1)),
+        ("a keeper with Always leaves a valid PIN", vec![visitors().rewriting(Always)], user().at(HAS).pin(None, true), kept(), SETTLED),
+        ("a keeper with Always renews", vec![visitors().rewriting(Always)], user().at(HAS).pin(Some(-9), true), kept(), due(Some(PinExpired), None, 1, 0)),
+        ("with an age, Always leaves a young PIN of ours", vec![rotates(Always)], user().pin_of(Some(9), Some(7199)), none(), SETTLED),
+        ("with an age, Always replaces a PIN of others", vec![rotates(Always)], user().pin(Some(9), false), none(), due(Some(PinRewritten), None, 1, 1)),
+        ("an old PIN of ours is rotated, as foreseen", vec![rotates(Never)], user().pin_of(None, Some(7200)), none(), due(Some(PinAged), None, 1, 0)),
+        ("a young one is not", vec![rotates(Never)], user().pin_of(None, Some(7199)), none(), SETTLED),
+        ("of a PIN of others no age is known", vec![rotates(Never)], user().pin(None, false), none(), SETTLED),
+        ("a PIN of others goes with an old one of ours", vec![rotates(Expired)], user().pin_of(None, Some(9000)).pin(None, false), none(), due(Some(PinAged), None, 2, 1)),
+        ("age goes before an extension", vec![rotates(Longer)], user().pin_of(Some(-9), Some(7200)), none(), due(Some(PinAged), None, 1, 0)),
+        ("a rotation keeps its distance too", vec![rotates(Never)], user().pin_of(None, Some(7200)), Facts { last_generated: Some(NOW.utc), ..none() }, skipped(Skip::TooSoon)),
+        ("a PIN without an end is capped", vec![caps(Never)], user().pin(None, false), none(), acts(Extend, PinUnlimited, 1, 1)),
+        ("a cap leaves a PIN with an end", vec![caps(Never)], user().pin(Some(-9), false), none(), SETTLED),
+        ("a new PIN goes before a cap", vec![caps(Expired)], user().pin(None, false).pin(Some(-9), false), none(), due(Some(PinExpired), None, 2, 2)),
+        ("an extension caps as well", vec![caps(Longer)], user().pin(None, false).pin(Some(-9), true), none(), acts(Extend, PinExpired, 2, 1)),
+        ("without a cap it does not", vec![extends()], user().pin(None, false).pin(Some(-9), true), none(), acts(Extend, PinExpired, 1, 0)),
+        ("a keeper caps", vec![visitors().pins(|r| r.cap_unlimited = true)], user().at(HAS).pin(None, true), kept(), acts(Extend, PinUnlimited, 1, 1)),
+        ("who left keeps the PIN", vec![leaves(OnLeave::Keep)], user().pin(None, true), left(), Verdict::Untouched(Untouched::NoPolicy)),
+        ("who left loses a PIN of ours by its end", vec![leaves(OnLeave::Expire)], user().pin(Some(9), true), left(), acts(Expire, PolicyLeft, 1, 1)),
+        ("one that has ended needs no other end", vec![leaves(OnLeave::Expire)], user().pin(Some(0), true), left(), Verdict::Untouched(Untouched::NoPolicy)),
+        ("who left loses the PIN of ours and no other", vec![leaves(OnLeave::Delete)], user().pin(Some(-9), true).pin(None, false), left(), acts(Delete, PolicyLeft, 1, 1)),
+        ("a PIN of others stays", vec![leaves(OnLeave::Delete)], user().pin(None, false), left(), Verdict::Untouched(Untouched::NoPolicy)),
+        ("who never belonged loses nothing", vec![leaves(OnLeave::Delete)], user().pin(None, true), none(), Verdict::Untouched(Untouched::NoPolicy)),
+        ("who went to another policy has not left", vec![leaves(OnLeave::Delete), policy("q")], user().pin(None, true), left(), Verdict::Settled { policy: 1 }),
+        ("who is excluded has not left", vec![leaves(OnLeave::Delete), policy("q").without_pin()], user().pin(None, true), left(), Verdict::Untouched(Untouched::Excluded)),
+        ("a user on hold loses nothing", vec![leaves(OnLeave::Delete)], user().pin(None, true), Facts { held: true, ..left() }, skipped(Skip::Held)),
+        ("a cost center that was renamed is no leaving", vec![leaves(OnLeave::Delete).from("Gone")], user().pin(None, true), left(), skipped(Skip::Blocked)),
+        ("of two policies that take turns the earlier one keeps its users", places_are_taken_in_turns(), user().at(HAS).pin(None, false), none(), due(None, Some(CostCenterDiffers), 0, 0)),
+        ("and the later one is refused", places_are_taken_in_turns(), user().pin(None, false), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
+        ("a move that an earlier policy would go on with is refused", vec![policy("on").from("Has PIN").to("Needs PIN"), policy("p").to("Has PIN")], user().at(OTHER).pin(None, false), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
+        ("a move to where an earlier policy is content is none", vec![policy("there").from("Has PIN"), policy("p").to("Has PIN")], user(), none(), Verdict::Due(Step { policy: 1, cost_center: Some(CostCenterDiffers), ..step(7, Some(PinMissing), 0, 0) })),
+        ("an earlier policy that would cap what this one issues is refused", vec![caps(Never).from("Has PIN"), policy("p").to("Has PIN")], user(), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
         ("a move alone needs no address", vec![move_only().telling(Recipient::Email)], user(), none(), due(None, Some(CostCenterDiffers), 0, 0)),
     ];
     let places = places();
     for (sentence, policies, user, facts, expected) in table {
         let planner = Planner::new(&policies, &places, NOW);
         assert_eq!(planner.verdict(&user, &facts), expected, "{sentence}");
+    }
+}
+
+#[test]
+fn an_end_comes_earlier_by_each_users_own_share() {
+    let spread = Duration::from_secs(10 * 86_400);
+    let policies = [policy("p").pins(|r| r.spread = spread)];
+    let places = places();
+    let planner = Planner::new(&policies, &places, NOW);
+    let end = |id: i64| planner.expiry(0, &User { id: crate::domain::UserId(id), ..user() }).unwrap().0 - NOW.wall.0;
+    let ends: std::collections::BTreeSet<i64> = (0..1000).map(end).collect();
+    assert!(ends.len() > 990, "only {} different ends", ends.len());
+    assert!(ends.iter().all(|end| (20 * 86_400..=30 * 86_400).contains(end)));
+    assert_eq!(end(7), end(7), "and always by the same");
+}
+
+#[test]
+fn an_expected_renewal_counts_towards_no_limit_and_a_removal_does() {
+    let totals = |policies: Vec<Policy>, user: User, facts: Facts| {
+        let places = places();
+        let mut plan = Plan::new(&policies);
+        plan.add(Planner::new(&policies, &places, NOW).verdict(&user, &facts));
+        (plan.totals[0].due, plan.totals[0].judged, plan.totals[0].replaced)
+    };
+    let extends = || policy("p").pins(|r| r.rewrite = PinRewrite::Extend);
+    let leaves = || policy("p").for_logins("x").pins(|r| r.on_leave = OnLeave::Expire);
+    let left = || Facts { keeper: Some(PolicyName("p".into())), ..Facts::default() };
+    for (sentence, found, expected) in [
+        ("an extension that was foreseen", totals(vec![extends()], user().pin(Some(-9), true), Facts::default()), (1, 0, 0)),
+        ("another extension replaces nothing", totals(vec![extends()], user().pin(Some(-9), false), Facts::default()), (1, 1, 0)),
+        ("an end for who left takes a PIN away", totals(vec![leaves()], user().pin(None, true), left()), (1, 1, 1)),
+        (
+            "a new PIN for everybody",
+            totals(vec![policy("p").rewriting(PinRewrite::Always)], user().pin(None, true), Facts::default()),
+            (1, 1, 1),
+        ),
+    ] {
+        assert_eq!(found, expected, "{sentence}");
+    }
+}
+
+mod linting {
+    use super::super::lint::{endless, warnings};
+    use super::*;
+
+    fn excluded(mut policy: Policy, places: &[&str]) -> Policy {
+        policy.selector.not_cost_center = places.iter().map(|name| CostCenterRef::Name((*name).into())).collect();
+        policy
+    }
+
+    #[test]
+    fn what_can_never_happen_is_told() {
+        let all = |change: fn(&mut PinRule)| policy("p").pins(change);
+        let table: Vec<(&str, Vec<Policy>, Option<&str>)> = vec![
+            ("a plain policy", vec![policy("p")], None),
+            (
+                "after one for everybody",
+                vec![policy("all"), policy("p").for_logins("x")],
+                Some("policy p: never owns a user, because all before it"),
+            ),
+            (
+                "after one for the same people",
+                vec![policy("a").for_logins("x"), policy("p").for_logins("x").from("A")],
+                Some("policy p: never owns"),
+            ),
+            ("after one for other people", vec![policy("a").for_logins("x"), policy("p").for_logins("y")], None),
+            ("after one for fewer people", vec![policy("a").from("A"), policy("p")], None),
+            (
+                "after one that excludes what this one does too",
+                vec![excluded(policy("a"), &["A"]), excluded(policy("p"), &["A", "B"])],
+                Some("never owns"),
+            ),
+            ("after one that excludes more", vec![excluded(policy("a"), &["A", "B"]), excluded(policy("p"), &["A"])], None),
+            ("never with an end", vec![all(|_| {})], Some("expire and are never renewed")),
+            ("never with an end and an age", vec![all(|r| r.rotate_every = Some(Duration::from_secs(9)))], None),
+            ("expired without an end", vec![policy("p").rewriting(PinRewrite::Expired)], Some("renews only those of others")),
+            (
+                "an age beyond the end",
+                vec![all(|r| (r.rewrite, r.rotate_every) = (PinRewrite::Expired, r.valid_for))],
+                Some("never rotated"),
+            ),
+            (
+                "a leave that nobody takes",
+                vec![all(|r| (r.rewrite, r.on_leave) = (PinRewrite::Expired, OnLeave::Delete)).from("A").to("B")],
+                Some("never acts"),
+            ),
+            (
+                "two that take turns",
+                vec![policy("a").for_logins("x").from("B").to("A"), policy("p").from("A").to("B")],
+                Some("where a may move them on"),
+            ),
+            ("one that moves to where another is content", vec![policy("a").for_logins("x").to("B"), policy("p").from("A").to("B")], None),
+        ];
+        for (sentence, policies, expected) in table {
+            let told = warnings(&policies).join("\n");
+            match expected {
+                None => assert_eq!(told, "", "{sentence}"),
+                Some(part) => assert!(told.contains(part) && told.lines().count() == 1, "{sentence}: {told}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_daemon_runs_no_policy_without_an_end() {
+        let always = || policy("p").rewriting(PinRewrite::Always);
+        assert_eq!(
+            endless(&[policy("p"), always().from("A").to("B"), always().pins(|r| r.rotate_every = Some(Duration::from_secs(9)))]),
+            [""; 0]
+        );
+        let told = endless(&[always()]);
+        assert!(told[0].starts_with("policy p: rewrite: always gives everybody a new PIN in each pass"), "{told:?}");
+        assert_eq!(endless(&[always().to("B")]).len(), 1, "a move that the match does not read ends nothing");
     }
 }
 
@@ -195,7 +383,7 @@ fn selectors_tell_what_did_not_hold() {
         (Selector { cost_center: vec![CostCenterRef::Name("Has PIN".into()), needs()], ..Selector::default() }, None),
     ];
     for (selector, expected) in table {
-        assert_eq!(planner.mismatch(&selector, &user()), expected);
+        assert_eq!(planner.mismatch(&selector, &user()), Ok(expected));
     }
 }
 
@@ -208,8 +396,9 @@ fn blockers_are_named_once_for_each_policy() {
     assert_eq!(named, ["a “Gone”", "c “Gone”"]);
 }
 
-fn step(user: i64, pin: Option<Reason>, replaces: u16, unexpected: u16) -> Step {
-    Step { user: crate::domain::UserId(user), policy: 0, pin, cost_center: None, replaces, unexpected }
+fn step(user: i64, pin: Option<Reason>, touched: u8, unexpected: u8) -> Step {
+    let pin = pin.map(|reason| PinStep { action: PinAction::Issue, reason });
+    Step { user: crate::domain::UserId(user), policy: 0, pin, cost_center: None, touched, unexpected }
 }
 
 #[test]

@@ -4,22 +4,24 @@
 //! COMMIT, then `committed`. A batch whose COMMIT was refused is abandoned; one whose COMMIT was not answered stays
 //! planned, and recovery looks what became of it under the write lock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tracing::{debug, info, warn};
 
-use super::{Looked, PassError, Watch, kinds, step_codes, with_facts};
+use super::draw::{self, MOST_ATTEMPTS};
+use super::prepare::{Preparing, Staged};
+use super::{Looked, PassError, Watch, changes, step_codes, with_facts};
 use crate::config::{Config, DatabaseConfig};
-use crate::domain::{PassId, PinFormat, Timestamp, UserId};
+use crate::domain::{PassId, PinLength, StoredValue, Timestamp, UserId};
 use crate::inventory::User;
-use crate::journal::{Announcement, IssuedPin, Journal, Lane, NewIssuance};
+use crate::journal::{Journal, Lane};
 use crate::logging::chain;
-use crate::mint::{self, Mint, MintError};
-use crate::plan::{Planner, Step, Verdict, rules};
-use crate::report::{ChangeKind, ChangeOutcome, Line, PassKind, Problem, Report};
-use crate::store::{Committed, Leadership, Move, Outcome, PinChange, Store, StoreError, UserChange};
+use crate::mint::{Mint, MintError};
+use crate::plan::{Failure, Planner, Step, Verdict};
+use crate::report::{ChangeOutcome, Line, PassKind, Problem, Report};
+use crate::store::{Committed, Leadership, Outcome, Store, StoreError, UserChange};
 
-/// Draws for users whose PIN turned out to be taken, before they are left to the next pass.
+/// Draws for users whose PIN turned out to be taken, before they are put off to the end of the pass.
 const ROUNDS: usize = 3;
 
 pub(super) struct Batches<'a> {
@@ -37,45 +39,85 @@ pub(super) struct Batches<'a> {
 
 /// How one try at a batch ended.
 enum Tried {
-    Done,
+    /// Who is to be tried again at the end of the pass.
+    Done(Vec<Step>),
     /// These users fell out after something of theirs was written: rolled back, to be staged again without them.
     Torn(HashSet<UserId>),
     /// The database refused the rows as a whole: to be halved.
     Refused(StoreError),
 }
 
-/// A user for whom no free PIN was found, and the login.
-type Crowded = (Step, String);
+/// Who of a batch got no PIN.
+#[derive(Default)]
+struct WithoutPin {
+    /// Draws hit PINs that somebody has: to be tried again at the end of the pass.
+    crowded: Vec<Step>,
+    /// There is none; the login, and the figures.
+    full: Vec<(Step, String, String)>,
+}
 
-/// A user with all that will be written, journaled and told of him.
-struct Staged {
-    step: Step,
-    user: User,
-    change: UserChange,
-    issuance: NewIssuance,
+impl WithoutPin {
+    fn sort(&mut self, step: Step, login: &str, error: MintError) -> Result<(), PassError> {
+        match error {
+            MintError::Crowded { .. } => self.crowded.push(step),
+            MintError::Full { .. } => self.full.push((step, login.to_owned(), error.to_string())),
+            MintError::Random(_) => return Err(error.into()),
+        }
+        Ok(())
+    }
 }
 
 impl Batches<'_> {
     pub(super) async fn run(&self, report: &mut Report) -> Result<(), PassError> {
-        let total = self.looked.plan.steps.len() as u64;
+        let steps = &self.looked.plan.steps;
+        let mut mint = Mint::new();
+        if let Some(counts) = self.looked.counts {
+            draw::look_ahead(self.store.reader(), &self.lengths(steps), counts.pins, &mut mint).await?;
+        }
+        let total = steps.len() as u64;
         let mut done = 0;
-        for steps in self.looked.plan.steps.chunks(self.config.limits.batch_size) {
-            if (self.watch.stop)() {
-                return Err(PassError::Stopped);
+        let mut put_off = self.all(steps, total, &mut done, &mut mint, report).await?;
+        for attempt in 1..MOST_ATTEMPTS {
+            if put_off.is_empty() {
+                return Ok(());
             }
-            self.stage(steps, report).await?;
-            done += steps.len() as u64;
-            (self.watch.progress)(done, total);
+            draw::learn(self.store.reader(), &self.lengths(&put_off), attempt, &mut mint).await?;
+            put_off = self.all(&put_off, total, &mut done, &mut mint, report).await?;
+        }
+        for step in &put_off {
+            self.failed(step, "", Failure::SpaceFull, Failure::SpaceFull.sentence().to_owned(), report);
         }
         Ok(())
     }
 
-    /// Tries a batch; without whoever fell out, or halved, until each user is done or known to be the one at fault.
-    async fn stage(&self, steps: &[Step], report: &mut Report) -> Result<(), PassError> {
+    /// All of `steps` in batches; who is to be tried again.
+    async fn all(&self, steps: &[Step], total: u64, done: &mut u64, mint: &mut Mint, report: &mut Report) -> Result<Vec<Step>, PassError> {
+        let mut put_off = Vec::new();
+        for batch in steps.chunks(self.config.limits.batch_size) {
+            if (self.watch.stop)() {
+                return Err(PassError::Stopped);
+            }
+            let again = self.stage(batch, mint, report).await?;
+            *done += (batch.len() - again.len()) as u64;
+            put_off.extend(again);
+            (self.watch.progress)(*done, total);
+        }
+        Ok(put_off)
+    }
+
+    /// The lengths of the PINs that these steps ask for.
+    fn lengths(&self, steps: &[Step]) -> BTreeSet<PinLength> {
+        let length = |step: &Step| self.config.policies[step.policy()].pin.as_ref().map(|rule| rule.length);
+        steps.iter().filter(|step| step.issues()).filter_map(length).collect()
+    }
+
+    /// Tries a batch; without whoever fell out, or halved, until each user is done, put off, or known to be the one at fault.
+    async fn stage(&self, steps: &[Step], mint: &mut Mint, report: &mut Report) -> Result<Vec<Step>, PassError> {
         let mut waiting = vec![steps.to_vec()];
+        let mut put_off = Vec::new();
         while let Some(mut batch) = waiting.pop() {
-            match self.attempt(&batch, report).await? {
-                Tried::Done => {}
+            match self.attempt(&batch, mint, report).await? {
+                Tried::Done(crowded) => put_off.extend(crowded),
                 Tried::Torn(fallen) => {
                     for step in batch.iter().filter(|s| fallen.contains(&s.user)) {
                         self.lost(step, report);
@@ -85,7 +127,10 @@ impl Batches<'_> {
                 }
                 Tried::Refused(error) => match batch.as_slice() {
                     [] => {}
-                    [only] => self.failed(only, &error, report),
+                    [only] => {
+                        let sentence = format!("{}: {}", Failure::DatabaseRefused.sentence(), chain(&error));
+                        self.failed(only, "", Failure::DatabaseRefused, sentence, report);
+                    }
                     several => {
                         debug!(users = several.len(), error.kind = error.kind(), "The database refused a batch; trying its halves");
                         let (left, right) = several.split_at(several.len() / 2);
@@ -94,24 +139,32 @@ impl Batches<'_> {
                 },
             }
         }
-        Ok(())
+        Ok(put_off)
     }
 
-    async fn attempt(&self, steps: &[Step], report: &mut Report) -> Result<Tried, PassError> {
+    async fn attempt(&self, steps: &[Step], mint: &mut Mint, report: &mut Report) -> Result<Tried, PassError> {
         if steps.is_empty() {
-            return Ok(Tried::Done);
+            return Ok(Tried::Done(Vec::new()));
         }
         self.lead.verify().await?;
+        mint.next_batch();
+        let preparing = Preparing {
+            config: self.config,
+            database: self.database,
+            planner: Planner::new(&self.config.policies, &self.looked.places, self.looked.now),
+            utc: self.utc,
+            lane: if self.kind == PassKind::Poll { Lane::Poll } else { Lane::Backlog },
+        };
         let ids: Vec<UserId> = steps.iter().map(|s| s.user).collect();
         let (mut transaction, users) = self.store.begin(&ids).await?;
-        let mut mint = Mint::new();
         // Counted only once the batch has ended well: a batch that is torn is staged and counted again.
         let mut fallen: Vec<Step> = Vec::new();
-        let mut crowded: Vec<Crowded> = Vec::new();
-        let mut staged = self.plan_again(steps, users, &mut mint, &mut fallen, &mut crowded).await?;
+        let mut without = WithoutPin::default();
+        let mut staged = self.plan_again(&preparing, steps, users, mint, &mut fallen, &mut without).await?;
         let mut applied: Vec<Staged> = Vec::new();
         let mut torn = HashSet::new();
         for round in 1.. {
+            staged = self.out_of_quarantine(&preparing, staged, mint, &mut without).await?;
             let changes: Vec<UserChange> = staged.iter().map(|s| s.change.clone()).collect();
             let outcomes = match transaction.write(&changes).await {
                 Ok(outcomes) => outcomes,
@@ -135,16 +188,12 @@ impl Batches<'_> {
             }
             report.collisions += taken.len() as u64;
             if round == ROUNDS {
-                crowded.extend(taken.into_iter().map(|s| (s.step, s.user.login)));
+                without.crowded.extend(taken.into_iter().map(|s| s.step));
                 break;
             }
             staged = Vec::with_capacity(taken.len());
-            for mut user in taken {
-                match self.redraw(&mut user, &mut mint) {
-                    Ok(()) => staged.push(user),
-                    Err(MintError::Crowded { .. }) => crowded.push((user.step, user.user.login)),
-                    Err(error) => return Err(error.into()),
-                }
+            for user in taken {
+                staged.extend(redrawn(&preparing, user, mint, &mut without)?);
             }
         }
         if !applied.is_empty() {
@@ -162,32 +211,33 @@ impl Batches<'_> {
         }
         applied.iter().for_each(|s| self.done(s, report));
         fallen.iter().for_each(|s| self.lost(s, report));
-        crowded.iter().for_each(|(step, login)| self.crowded(step, login, report));
-        Ok(Tried::Done)
+        for (step, login, figures) in &without.full {
+            self.failed(step, login, Failure::SpaceFull, format!("{figures}; a longer pin.length gives more room"), report);
+        }
+        Ok(Tried::Done(without.crowded))
     }
 
     /// Plans the batch's users again from what stands under the lock, and draws for those who are still due. Who is no
     /// longer, or would need more than was judged, falls out.
     async fn plan_again(
         &self,
+        preparing: &Preparing<'_>,
         steps: &[Step],
         users: Vec<User>,
         mint: &mut Mint,
         fallen: &mut Vec<Step>,
-        crowded: &mut Vec<Crowded>,
+        without: &mut WithoutPin,
     ) -> Result<Vec<Staged>, PassError> {
-        let planner = Planner::new(&self.config.policies, &self.looked.places, self.looked.now);
         let mut standing: HashMap<UserId, _> =
             with_facts(Some(self.journal.reader()), users).await?.into_iter().map(|(user, facts)| (user.id, (user, facts))).collect();
         let mut staged = Vec::with_capacity(steps.len());
         for judged in steps {
-            match standing.remove(&judged.user).map(|(user, facts)| (planner.verdict(&user, &facts), user)) {
+            match standing.remove(&judged.user).map(|(user, facts)| (preparing.planner.verdict(&user, &facts), user)) {
                 Some((Verdict::Due(step), user)) if judged.covers(&step) => {
                     let login = user.login.clone();
-                    match self.prepare(&planner, step, user, mint) {
+                    match preparing.stage(step, user, mint) {
                         Ok(ready) => staged.push(ready),
-                        Err(MintError::Crowded { .. }) => crowded.push((step, login)),
-                        Err(error) => return Err(error.into()),
+                        Err(error) => without.sort(step, &login, error)?,
                     }
                 }
                 _ => fallen.push(*judged),
@@ -196,70 +246,43 @@ impl Batches<'_> {
         Ok(staged)
     }
 
-    fn prepare(&self, planner: &Planner<'_>, step: Step, user: User, mint: &mut Mint) -> Result<Staged, MintError> {
-        let policy = &self.config.policies[step.policy()];
-        let target = step.cost_center.and_then(|_| planner.target(step.policy()));
-        let mut change =
-            UserChange { user: user.id, pin: None, cost_center: target.map(|to| Move { from: user.cost_center, to: to.clone() }) };
-        let mut announcement = None;
-        let mut issued = None;
-        if let (Some(_), Some(rule)) = (step.pin, &policy.pin) {
-            let pin = mint.pin(rule)?;
-            let (new, forms) = (self.database.pin_format.encode(&pin), PinFormat::every_form(&pin));
-            let expires = planner.expiry(step.policy());
-            change.pin = Some(PinChange { old: user.pins.clone(), new: new.clone(), forms, expires });
-            issued = Some(IssuedPin { pin, stored: new, expires, replaced: user.pins.clone() });
-            if let (Ok(Some(recipient)), Some(template), Some(sender)) =
-                (rules::recipient(policy, &user), &policy.notify.template, &self.config.mail.from)
-            {
-                announcement = Some(Announcement {
-                    message_id: mint::message_id(&sender.address),
-                    recipient,
-                    template: template.clone(),
-                    username: user.login.clone(),
-                    name: user.name.clone(),
-                    surname: user.surname.clone(),
-                    cost_center: target.map(|place| place.name.clone()),
-                });
+    /// Draws again for whoever drew a PIN that was freed lately, in this batch or before it (R7).
+    async fn out_of_quarantine(
+        &self,
+        preparing: &Preparing<'_>,
+        staged: Vec<Staged>,
+        mint: &mut Mint,
+        without: &mut WithoutPin,
+    ) -> Result<Vec<Staged>, PassError> {
+        let freed: HashSet<StoredValue> = staged.iter().flat_map(|s| s.user.pins.iter().map(|pin| pin.value.clone())).collect();
+        let (mut clear, mut doubtful) = (Vec::with_capacity(staged.len()), staged);
+        while !doubtful.is_empty() {
+            let new = |s: &Staged| s.issuance.issued().map_or_else(|| StoredValue::new(String::new()), |issued| issued.stored.clone());
+            let values: Vec<StoredValue> = doubtful.iter().map(new).collect();
+            let lately = self.journal.reader().quarantined(values.clone(), self.utc).await?;
+            let mut again = Vec::new();
+            for ((user, value), lately) in doubtful.into_iter().zip(values).zip(lately) {
+                if lately || freed.contains(&value) {
+                    again.extend(redrawn(preparing, user, mint, without)?);
+                } else {
+                    clear.push(user);
+                }
             }
+            doubtful = again;
         }
-        let issuance = NewIssuance {
-            user: user.id,
-            login: user.login.clone(),
-            policy: policy.name.clone(),
-            pin: issued,
-            moved: change.cost_center.as_ref().map(|m| (m.from, m.to.clone())),
-            replaced_unexpected: step.unexpected.into(),
-            announcement,
-            due_since: self.utc,
-            lane: if self.kind == PassKind::Poll { Lane::Poll } else { Lane::Backlog },
-        };
-        Ok(Staged { step, user, change, issuance })
-    }
-
-    fn redraw(&self, staged: &mut Staged, mint: &mut Mint) -> Result<(), MintError> {
-        let rule = self.config.policies[staged.step.policy()].pin.as_ref();
-        if let (Some(rule), Some(change), Some(issued)) = (rule, &mut staged.change.pin, &mut staged.issuance.pin) {
-            issued.pin = mint.pin(rule)?;
-            issued.stored = self.database.pin_format.encode(&issued.pin);
-            change.new = issued.stored.clone();
-            change.forms = PinFormat::every_form(&issued.pin);
-        }
-        Ok(())
+        Ok(clear)
     }
 
     fn done(&self, staged: &Staged, report: &mut Report) {
         let told = &mut report.policies[staged.step.policy()];
         let (mut codes, mut done) = (Vec::new(), Vec::new());
-        for kind in kinds(&staged.step) {
-            told.count(kind, ChangeOutcome::Applied, 1);
+        for (kind, n) in changes(&staged.step) {
+            told.count(kind, ChangeOutcome::Applied, n);
             codes.push(kind.as_str());
             done.push(kind.done());
         }
         info!(user.id = %staged.user.id, change.kind = codes.join(","), outcome = "applied", pass.id = %self.pass,
             policy = %told.policy, reason = step_codes(&staged.step).join(","), "User {}: {}", staged.user.id, done.join(", "));
-        let removed = staged.change.pin.as_ref().map_or(0, |p| p.old.len().saturating_sub(1) as u64);
-        told.count(ChangeKind::PinDeleted, ChangeOutcome::Applied, removed);
         self.line(&staged.step, &staged.user.login, "applied");
     }
 
@@ -267,34 +290,32 @@ impl Batches<'_> {
     fn lost(&self, step: &Step, report: &mut Report) {
         let told = &mut report.policies[step.policy()];
         told.changed_meanwhile += 1;
-        kinds(step).for_each(|kind| told.count(kind, ChangeOutcome::ChangedMeanwhile, 1));
+        changes(step).for_each(|(kind, n)| told.count(kind, ChangeOutcome::ChangedMeanwhile, n));
         debug!(user.id = %step.user, outcome = "changed_meanwhile", "User {} is no longer as planned; the next pass looks again", step.user);
         self.line(step, "", "changed_meanwhile");
     }
 
-    fn failed(&self, step: &Step, error: &StoreError, report: &mut Report) {
-        warn!(user.id = %step.user, outcome = "failed", error.kind = error.kind(), "Could not change user {}: {}", step.user, chain(error));
-        self.count_failed(step, "", "database_refused", format!("the database refused the change: {}", chain(error)), report);
-    }
-
-    /// This user's failure alone (I7): whoever found a PIN is served.
-    fn crowded(&self, step: &Step, login: &str, report: &mut Report) {
-        let sentence = "no PIN of this length was found that is free; a longer pin.length gives more room".to_owned();
-        warn!(user.id = %step.user, outcome = "failed", error.kind = "pin_taken", "No PIN for user {}: {sentence}", step.user);
-        self.count_failed(step, login, "pin_taken", sentence, report);
-    }
-
-    fn count_failed(&self, step: &Step, login: &str, code: &'static str, sentence: String, report: &mut Report) {
-        let policy = self.config.policies[step.policy()].name.clone();
+    /// This user's failure alone (I7).
+    fn failed(&self, step: &Step, login: &str, failure: Failure, sentence: String, report: &mut Report) {
+        warn!(user.id = %step.user, outcome = "failed", reason = failure.as_str(), "Could not change user {}: {sentence}", step.user);
+        let policy = &self.config.policies[step.policy()].name;
         let told = &mut report.policies[step.policy()];
         told.failed += 1;
-        kinds(step).for_each(|kind| told.count(kind, ChangeOutcome::Failed, 1));
-        report.problem(Problem { user: step.user, login: login.to_owned(), policy, code, sentence });
+        changes(step).for_each(|(kind, n)| told.count(kind, ChangeOutcome::Failed, n));
+        report.problem(Problem::failed(step.user, login, policy, failure, sentence));
         self.line(step, login, "failed");
     }
 
     fn line(&self, step: &Step, login: &str, state: &'static str) {
         let policy = &self.config.policies[step.policy()].name.0;
         (self.watch.line)(Line { user: step.user, login, policy, state, codes: &step_codes(step) });
+    }
+}
+
+/// The user with another PIN; `None` where none was drawn.
+fn redrawn(preparing: &Preparing<'_>, mut user: Staged, mint: &mut Mint, without: &mut WithoutPin) -> Result<Option<Staged>, PassError> {
+    match preparing.redraw(&mut user, mint) {
+        Ok(()) => Ok(Some(user)),
+        Err(error) => without.sort(user.step, &user.user.login, error).map(|()| None),
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::{CostCenterRef, WallClock};
+use crate::domain::{CostCenterRef, Timestamp, WallClock};
 use crate::inventory::Places;
-use crate::policy::{PinRewrite, Placement, Policy};
+use crate::policy::{OnLeave, PinRewrite, Placement, Policy};
 use crate::store::{DueFilter, InCostCenter};
 
 /// Who may be due under any of `policies`. A policy whose places are missing is left out: it can change nobody, and it is
@@ -14,12 +14,17 @@ pub(super) fn due(policies: &[Policy], places: &Places, now: WallClock) -> DueFi
     for policy in policies {
         let within = within(&policy.selector.cost_center, places);
         if let Some(rule) = &policy.pin {
-            filter.without_pin = Some(match filter.without_pin.take() {
-                None => within.clone(),
-                Some(known) => union(known, &within),
-            });
-            if rule.rewrite == PinRewrite::Expired {
+            join(&mut filter.without_pin, &within);
+            if rule.rewrite != PinRewrite::Never {
                 filter.expired_at = Some(now);
+            }
+            if rule.rewrite == PinRewrite::Always {
+                join(&mut filter.everybody, &within);
+            }
+            filter.unlimited_pin |= rule.cap_unlimited;
+            // Who has left is somewhere else, and no longer matches anything.
+            if rule.on_leave != OnLeave::Keep && !policy.ends_own_match() {
+                filter.everybody = Some(InCostCenter::Any);
             }
         }
         if let Some(Placement::MoveTo(target)) = &policy.placement
@@ -31,6 +36,12 @@ pub(super) fn due(policies: &[Policy], places: &Places, now: WallClock) -> DueFi
     filter
 }
 
+/// PINs that were issued at or before this may be due for their age; `None`: no policy asks.
+pub(super) fn aged(policies: &[Policy], now: Timestamp) -> Option<Timestamp> {
+    let ages = policies.iter().filter_map(|p| p.pin.as_ref()).filter_map(|rule| Some(rule.rotate_every?.saturating_sub(rule.spread)));
+    ages.min().map(|age| now.minus(age))
+}
+
 fn within(wanted: &[CostCenterRef], places: &Places) -> InCostCenter {
     match wanted {
         [] => InCostCenter::Any,
@@ -38,9 +49,10 @@ fn within(wanted: &[CostCenterRef], places: &Places) -> InCostCenter {
     }
 }
 
-fn union(one: InCostCenter, other: &InCostCenter) -> InCostCenter {
-    match (one, other) {
-        (InCostCenter::Of(a), InCostCenter::Of(b)) => InCostCenter::Of(a.union(b).copied().collect::<BTreeSet<i64>>()),
+fn join(known: &mut Option<InCostCenter>, within: &InCostCenter) {
+    *known = Some(match (known.take(), within) {
+        (None, within) => within.clone(),
+        (Some(InCostCenter::Of(a)), InCostCenter::Of(b)) => InCostCenter::Of(a.union(b).copied().collect::<BTreeSet<i64>>()),
         _ => InCostCenter::Any,
-    }
+    });
 }

@@ -18,13 +18,15 @@ use crate::journal::{Journal, JournalError, JournalReader};
 use crate::logging::chain;
 use crate::mint::{self, MintError};
 use crate::plan::limits::{self, Figures};
-use crate::plan::{Plan, Planner, Reason, Step, Verdict, rules};
+use crate::plan::{PinAction, Plan, Planner, Reason, Step, Verdict, rules};
 use crate::policy::Policy;
 use crate::report::{ChangeKind, ChangeOutcome, Line, PassKind, PolicyReport, Problem, Report};
 use crate::store::{Filter, Leadership, Needs, Reader, Store, StoreError, Wanted};
 
 mod batch;
+mod draw;
 mod filter;
+mod prepare;
 
 /// What a pass is asked to do.
 #[derive(Clone, Debug)]
@@ -206,7 +208,10 @@ pub async fn look(
     let mut plan = Plan::new(&config.policies);
     plan.blockers = planner.blockers();
     report.blockers.clone_from(&plan.blockers);
-    let due = (ask.filtered && ask.login.is_none()).then(|| filter::due(&config.policies, &places, now.wall));
+    let mut due = (ask.filtered && ask.login.is_none()).then(|| filter::due(&config.policies, &places, now.wall));
+    if let (Some(due), Some(until), Some(journal)) = (&mut due, filter::aged(&config.policies, now.utc), journal) {
+        due.users = journal.issued_until(until).await?;
+    }
     let mut chunks = reader.read(&Filter { due, above: ask.above, login: ask.login.clone() });
     while let Some(chunk) = chunks.next().await {
         for (user, facts) in with_facts(journal, chunk?).await? {
@@ -221,6 +226,7 @@ pub async fn look(
     for (told, totals) in report.policies.iter_mut().zip(&plan.totals) {
         told.due = totals.due;
         told.skipped.clone_from(&totals.skipped);
+        told.failed = totals.failed;
     }
     Ok(Looked { now, places, plan, counts })
 }
@@ -242,29 +248,40 @@ fn tell(policies: &[Policy], user: &User, verdict: Verdict, report: &mut Report,
         Verdict::Skipped { policy, skip } => {
             tracing::debug!(user.id = %user.id, reason = skip.as_str(), "Left user {} alone: {}", user.id, skip.sentence());
             line(policy, "skipped", &[skip.as_str()]);
-            let (name, code) = (policies[policy].name.clone(), skip.as_str());
-            report.problem(Problem { user: user.id, login: user.login.clone(), policy: name, code, sentence: skip.sentence().to_owned() });
+            report.problem(Problem::skipped(user.id, &user.login, &policies[policy].name, skip));
+        }
+        Verdict::Failed { policy, failure } => {
+            let name = &policies[policy].name;
+            tracing::warn!(user.id = %user.id, %policy, reason = failure.as_str(), "Nothing for user {}: {}", user.id, failure.sentence());
+            line(policy, "failed", &[failure.as_str()]);
+            report.problem(Problem::failed(user.id, &user.login, name, failure, failure.sentence().to_owned()));
         }
         Verdict::Settled { .. } | Verdict::Untouched(_) => {}
     }
 }
 
 fn step_codes(step: &Step) -> Vec<&'static str> {
-    [step.pin, step.cost_center].into_iter().flatten().map(Reason::as_str).collect()
+    step.reasons().map(Reason::as_str).collect()
 }
 
 /// Counts a step of a preview as the change that it would be.
 fn would(step: &Step, report: &mut Report) {
     let told = &mut report.policies[step.policy()];
-    kinds(step).for_each(|kind| told.count(kind, ChangeOutcome::Applied, 1));
-    told.count(ChangeKind::PinDeleted, ChangeOutcome::Applied, u64::from(step.replaces.saturating_sub(1)));
+    changes(step).for_each(|(kind, n)| told.count(kind, ChangeOutcome::Applied, n));
 }
 
-/// The kinds of change that a step asks for.
-fn kinds(step: &Step) -> impl Iterator<Item = ChangeKind> + use<> {
-    let pin = step.pin.map(|_| ChangeKind::PinIssued);
-    let place = step.cost_center.map(|_| ChangeKind::CostCenterMoved);
-    pin.into_iter().chain(place)
+/// The changes that a step asks for, and how many of each.
+fn changes(step: &Step) -> impl Iterator<Item = (ChangeKind, u64)> + use<> {
+    let touched = u64::from(step.touched);
+    let pins = match step.pin.map(|pin| pin.action) {
+        None => [None, None],
+        Some(PinAction::Issue) => [Some((ChangeKind::PinIssued, 1)), Some((ChangeKind::PinDeleted, touched.saturating_sub(1)))],
+        Some(PinAction::Extend) => [Some((ChangeKind::PinExtended, touched)), None],
+        Some(PinAction::Expire) => [Some((ChangeKind::PinExpired, touched)), None],
+        Some(PinAction::Delete) => [Some((ChangeKind::PinDeleted, touched)), None],
+    };
+    let place = step.cost_center.map(|_| (ChangeKind::CostCenterMoved, 1));
+    pins.into_iter().flatten().chain(place).filter(|(_, n)| *n > 0)
 }
 
 /// Takes the steps of refused policies out of the plan.

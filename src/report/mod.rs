@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::domain::{PassId, PolicyName, Timestamp, UserId};
 use crate::inventory::Counts;
 use crate::plan::limits::Refusal;
-use crate::plan::{Blocker, Skip, codes};
+use crate::plan::{Blocker, Failure, Skip, codes};
 
 pub mod file;
 pub mod json;
@@ -34,7 +34,7 @@ pub struct Report {
     pub policies: Vec<PolicyReport>,
     pub blockers: Vec<Blocker>,
     pub refusals: Vec<Refusal>,
-    /// The first [`PROBLEMS`] users with something wrong; the totals count all of them.
+    /// The first [`PROBLEMS`] users with something wrong, those first for whom something failed; the totals count all of them.
     pub problems: Vec<Problem>,
     pub mail: MailTotals,
     pub recovered: Recovered,
@@ -69,6 +69,19 @@ pub struct Problem {
     /// A reason code, as in `explain`.
     pub code: &'static str,
     pub sentence: String,
+    /// Something went wrong; else the user is only left alone for now.
+    pub is_failure: bool,
+}
+
+impl Problem {
+    pub fn skipped(user: UserId, login: &str, policy: &PolicyName, skip: Skip) -> Problem {
+        let (login, policy) = (login.to_owned(), policy.clone());
+        Problem { user, login, policy, code: skip.as_str(), sentence: skip.sentence().to_owned(), is_failure: false }
+    }
+
+    pub fn failed(user: UserId, login: &str, policy: &PolicyName, failure: Failure, sentence: String) -> Problem {
+        Problem { user, login: login.to_owned(), policy: policy.clone(), code: failure.as_str(), sentence, is_failure: true }
+    }
 }
 
 /// One user in a report's list.
@@ -126,6 +139,8 @@ codes!(
     /// Label `change` of `changes_total`.
     ChangeKind {
         PinIssued = "pin_issued", "PINs issued";
+        PinExtended = "pin_extended", "PINs that got a later end";
+        PinExpired = "pin_expired", "PINs ended";
         PinDeleted = "pin_deleted", "PINs removed";
         CostCenterMoved = "cost_center_moved", "users moved to another cost center";
     }
@@ -144,6 +159,8 @@ impl ChangeKind {
     pub fn done(self) -> &'static str {
         match self {
             ChangeKind::PinIssued => "issued a PIN",
+            ChangeKind::PinExtended => "gave a PIN a new end",
+            ChangeKind::PinExpired => "ended a PIN",
             ChangeKind::PinDeleted => "removed a PIN",
             ChangeKind::CostCenterMoved => "changed the cost center",
         }
@@ -192,10 +209,13 @@ impl Report {
         }
     }
 
-    /// The problem is counted by whoever reports it; here only the first are kept.
+    /// The problem is counted by whoever reports it; here only the first are kept, failures before all others.
     pub fn problem(&mut self, problem: Problem) {
-        if self.problems.len() < PROBLEMS {
-            self.problems.push(problem);
+        let failures = self.problems.partition_point(|p| p.is_failure);
+        let place = if problem.is_failure { failures } else { self.problems.len() };
+        if place < PROBLEMS {
+            self.problems.insert(place, problem);
+            self.problems.truncate(PROBLEMS);
         }
     }
 

@@ -7,7 +7,7 @@ use super::{ChangeKind, ChangeOutcome, MailTotals, PassKind, PolicyReport, Probl
 use crate::domain::{CostCenterRef, PassId, PolicyName, Timestamp, UserId};
 use crate::inventory::Counts;
 use crate::plan::limits::{LimitKind, Refusal};
-use crate::plan::{Blocker, Skip};
+use crate::plan::{Blocker, Failure, Skip};
 
 /// Compares with `tests/data/{name}`; with `UPDATE_GOLDENS=1` it writes that file instead.
 pub(crate) fn golden(name: &str, actual: &str) {
@@ -106,20 +106,10 @@ pub(crate) fn troubled() -> Report {
         allowed: "1000".to_owned(),
         of: None,
     });
-    report.problem(Problem {
-        user: UserId(77),
-        login: "eve\u{1b}[2J\nadmin".to_owned(),
-        policy: report.policies[0].policy.clone(),
-        code: "bad_address",
-        sentence: "what stands where the policy looks for a mail address is not a deliverable one".to_owned(),
-    });
-    report.problem(Problem {
-        user: UserId(78),
-        login: "bob".to_owned(),
-        policy: report.policies[0].policy.clone(),
-        code: "write",
-        sentence: "the database refused the change".to_owned(),
-    });
+    let first = report.policies[0].policy.clone();
+    report.problem(Problem::skipped(UserId(77), "eve\u{1b}[2J\nadmin", &first, Skip::BadAddress));
+    let refused = Failure::DatabaseRefused;
+    report.problem(Problem::failed(UserId(78), "bob", &first, refused, refused.sentence().to_owned()));
     report.mail = MailTotals { accepted: 9, deferred: 2, rejected: 1, waiting: 2 };
     report.recovered = Recovered { resent: 3, abandoned: 1, superseded: 1 };
     report

@@ -79,29 +79,24 @@ fn table(report: &Report, out: &mut String) -> std::fmt::Result {
     if report.policies.is_empty() {
         return Ok(());
     }
-    let would = |done: &str, planned: &str| if report.dry_run { planned.to_owned() } else { done.to_owned() };
-    let mut rows = vec![vec![
-        "policy".to_owned(),
-        "due".to_owned(),
-        would("PINs issued", "PINs to issue"),
-        would("PINs removed", "PINs to remove"),
-        would("moved", "to move"),
-        "skipped".to_owned(),
-        "failed".to_owned(),
-        "changed meanwhile".to_owned(),
-        String::new(),
-    ]];
+    let done = |p: &PolicyReport, kind| p.changes.get(&(kind, ChangeOutcome::Applied)).copied().unwrap_or_default();
+    let would = |done: &'static str, planned| if report.dry_run { planned } else { done };
+    // What nobody has need not be shown; the others are there always, so that a table of nothing is one.
+    let seldom =
+        [(ChangeKind::PinExtended, would("PINs extended", "PINs to extend")), (ChangeKind::PinExpired, would("PINs ended", "PINs to end"))];
+    let mut kinds = vec![(ChangeKind::PinIssued, would("PINs issued", "PINs to issue"))];
+    kinds.extend(seldom.into_iter().filter(|(kind, _)| report.policies.iter().any(|p| done(p, *kind) > 0)));
+    kinds.push((ChangeKind::PinDeleted, would("PINs removed", "PINs to remove")));
+    kinds.push((ChangeKind::CostCenterMoved, would("moved", "to move")));
+
+    let mut head = vec!["policy", "due"];
+    head.extend(kinds.iter().map(|(_, title)| *title));
+    head.extend(["skipped", "failed", "changed meanwhile", ""]);
+    let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<String>>()];
     for p in &report.policies {
-        let done = |kind| p.changes.get(&(kind, ChangeOutcome::Applied)).copied().unwrap_or_default();
-        let figures = [
-            p.due,
-            done(ChangeKind::PinIssued),
-            done(ChangeKind::PinDeleted),
-            done(ChangeKind::CostCenterMoved),
-            p.skipped.values().sum(),
-            p.failed,
-            p.changed_meanwhile,
-        ];
+        let mut figures = vec![p.due];
+        figures.extend(kinds.iter().map(|(kind, _)| done(p, *kind)));
+        figures.extend([p.skipped.values().sum(), p.failed, p.changed_meanwhile]);
         let mut row = vec![printable(&p.policy.0).into_owned()];
         row.extend(figures.iter().map(u64::to_string));
         row.push(if p.refused { "refused".to_owned() } else { String::new() });

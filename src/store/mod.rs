@@ -45,6 +45,12 @@ pub struct DueFilter {
     pub expired_at: Option<WallClock>,
     /// Users in the first (by id), but not in the second by both id and number.
     pub to_move: Vec<(InCostCenter, CostCenter)>,
+    /// Users with a PIN that never expires, in any cost center.
+    pub unlimited_pin: bool,
+    /// Everybody in one of these cost centers, whatever they have.
+    pub everybody: Option<InCostCenter>,
+    /// These users, whatever they have: what only the journal knows to be due. Sorted.
+    pub users: Vec<UserId>,
 }
 
 impl DueFilter {
@@ -54,6 +60,9 @@ impl DueFilter {
         let center = user.cost_center;
         self.without_pin.as_ref().is_some_and(|within| user.pins.is_empty() && within.contains(center.id.0))
             || self.expired_at.is_some_and(|at| user.pins.iter().any(|pin| pin.expires.is_some_and(|expires| expires <= at)))
+            || (self.unlimited_pin && user.pins.iter().any(|pin| pin.expires.is_none()))
+            || self.everybody.as_ref().is_some_and(|within| within.contains(center.id.0))
+            || self.users.binary_search(&user.id).is_ok()
             || self.to_move.iter().any(|(from, to)| from.contains(center.id.0) && (center.id, center.number) != (to.id, to.number))
     }
 }
@@ -89,15 +98,50 @@ pub struct UserChange {
     pub cost_center: Option<Move>,
 }
 
-/// `old` empty: insert, and the user must have no PIN. Else one of the named rows is updated in place and the others are
-/// deleted, and the user must have these PINs and no others.
+/// What becomes of a user's PINs. The user must have the PINs named in `old` and no others, or nothing is written.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PinChange {
     pub old: Vec<StoredPin>,
-    pub new: StoredValue,
-    /// The new PIN in every stored form, `new` among them: if any stands anywhere, the verdict is `PinTaken`.
+    pub to: PinTarget,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum PinTarget {
+    /// All of `old` go and this one comes: one of the rows is updated in place and the others are deleted, so that columns
+    /// that are not mapped live on; where there is none, one is inserted.
+    New(NewPin),
+    /// These of `old` get another end, and nothing else of them changes.
+    End { pins: Vec<StoredPin>, at: WallClock },
+    /// These of `old` are removed.
+    Gone { pins: Vec<StoredPin> },
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct NewPin {
+    pub value: StoredValue,
+    /// The PIN in every stored form, `value` among them: if any stands anywhere, the verdict is `PinTaken`.
     pub forms: [StoredValue; 4],
     pub expires: Option<WallClock>,
+}
+
+impl PinChange {
+    /// The PIN that is new, if one is.
+    fn new_pin(&self) -> Option<&NewPin> {
+        match &self.to {
+            PinTarget::New(new) => Some(new),
+            PinTarget::End { .. } | PinTarget::Gone { .. } => None,
+        }
+    }
+
+    /// Whether the change does something to this one of `old`.
+    fn is_about(&self, old: &StoredPin) -> bool {
+        match &self.to {
+            PinTarget::New(_) => true,
+            PinTarget::End { pins, .. } | PinTarget::Gone { pins } => {
+                pins.iter().any(|pin| pin.value == old.value && pin.expires == old.expires)
+            }
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -123,7 +167,10 @@ pub enum Outcome {
 #[derive(Clone, PartialEq, Debug)]
 pub struct AfterImage {
     pub user: UserId,
-    pub pin: Option<(StoredValue, Option<WallClock>)>,
+    /// PINs with their ends.
+    pub pins: Vec<(StoredValue, Option<WallClock>)>,
+    /// PINs that the user must not have any more.
+    pub gone: Vec<StoredValue>,
     pub cost_center: Option<CostCenter>,
 }
 
@@ -281,6 +328,14 @@ impl Reader {
         match &self.0 {
             Dialect::Postgres(db) => db.read(filter).boxed(),
             Dialect::Sqlite(db) => db.read(filter).boxed(),
+        }
+    }
+
+    /// Every value of the card column, cards too, in chunks: what a look for free PINs needs.
+    pub fn pins(&self) -> BoxStream<'_, Result<Vec<StoredValue>, StoreError>> {
+        match &self.0 {
+            Dialect::Postgres(db) => db.pins().boxed(),
+            Dialect::Sqlite(db) => db.pins().boxed(),
         }
     }
 

@@ -168,10 +168,8 @@ impl Row {
             Standing::Active
         };
         let (pins, cards): (Vec<_>, Vec<_>) = self.cards.into_iter().partition(|(value, _)| db.pin_format.is_pin(value));
-        let mut pins: Vec<StoredPin> = pins
-            .into_iter()
-            .map(|(value, expires)| StoredPin { value: StoredValue::new(value), expires: expires.map(WallClock), ours: false })
-            .collect();
+        let mut pins: Vec<StoredPin> =
+            pins.into_iter().map(|(value, expires)| StoredPin::found(StoredValue::new(value), expires.map(WallClock))).collect();
         pins.sort_by(|a, b| (&a.value, a.expires).cmp(&(&b.value, b.expires)));
         User {
             id: UserId(self.id),
@@ -216,11 +214,11 @@ pub(super) fn settle_within_batch(changes: &[UserChange]) -> Vec<Option<Outcome>
             if !users.insert(change.user) {
                 return Some(Outcome::ChangedMeanwhile);
             }
-            let pin = change.pin.as_ref()?;
-            if pin.forms.iter().chain([&pin.new]).any(|form| forms.contains(form)) {
+            let pin = change.pin.as_ref()?.new_pin()?;
+            if pin.forms.iter().chain([&pin.value]).any(|form| forms.contains(form)) {
                 return Some(Outcome::PinTaken);
             }
-            forms.extend(pin.forms.iter().chain([&pin.new]));
+            forms.extend(pin.forms.iter().chain([&pin.value]));
             None
         })
         .collect()

@@ -8,7 +8,7 @@ use credkeeper::config::schema_map::{CardsMap, CostCentersMap, ExpiresKind, Expi
 use credkeeper::config::{DatabaseConfig, DatabaseTarget, SchemaMap};
 use credkeeper::domain::{CostCenter, CostCenterId, Pin, PinFormat, StoredValue, UserId, WallClock};
 use credkeeper::inventory::{Membership, StoredPin, User};
-use credkeeper::store::{Filter, Move, PinChange, Reader, Store, UserChange};
+use credkeeper::store::{Filter, Move, NewPin, PinChange, PinTarget, Reader, Store, UserChange};
 use futures_util::TryStreamExt;
 
 #[cfg(unix)]
@@ -329,12 +329,22 @@ pub fn pin(digits: &str) -> String {
 
 /// A change of the PIN from what the user has to `digits`.
 pub fn new_pin(user: &User, digits: &str, expires: Option<i64>) -> UserChange {
-    let change = PinChange {
-        old: user.pins.clone(),
-        new: stored(digits),
-        forms: PinFormat::every_form(&Pin::new(digits.into())),
-        expires: expires.map(WallClock),
-    };
+    let new = NewPin { value: stored(digits), forms: PinFormat::every_form(&Pin::new(digits.into())), expires: expires.map(WallClock) };
+    let change = PinChange { old: user.pins.clone(), to: PinTarget::New(new) };
+    UserChange { user: user.id, pin: Some(change), cost_center: None }
+}
+
+/// Another end for those of the user's PINs that `chosen` picks.
+pub fn end_pins(user: &User, at: i64, chosen: impl Fn(&StoredPin) -> bool) -> UserChange {
+    let pins = user.pins.iter().filter(|pin| chosen(pin)).cloned().collect();
+    let change = PinChange { old: user.pins.clone(), to: PinTarget::End { pins, at: WallClock(at) } };
+    UserChange { user: user.id, pin: Some(change), cost_center: None }
+}
+
+/// No more of those of the user's PINs that `chosen` picks.
+pub fn remove_pins(user: &User, chosen: impl Fn(&StoredPin) -> bool) -> UserChange {
+    let pins = user.pins.iter().filter(|pin| chosen(pin)).cloned().collect();
+    let change = PinChange { old: user.pins.clone(), to: PinTarget::Gone { pins } };
     UserChange { user: user.id, pin: Some(change), cost_center: None }
 }
 
@@ -352,7 +362,7 @@ pub fn only_move(user: &User, to: CostCenter) -> UserChange {
 }
 
 pub fn named(value: &str, expires: Option<i64>) -> StoredPin {
-    StoredPin { value: StoredValue::new(value.into()), expires: expires.map(WallClock), ours: false }
+    StoredPin::found(StoredValue::new(value.into()), expires.map(WallClock))
 }
 
 pub fn ids(users: &[User]) -> BTreeSet<i64> {

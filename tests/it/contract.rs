@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use credkeeper::domain::{CostCenterId, CostCenterRef, Pin, PinFormat, StoredValue, UserId, WallClock};
 use credkeeper::inventory::{Membership, Standing};
-use credkeeper::store::{AfterImage, Committed, DueFilter, Filter, InCostCenter, Outcome, Store, UserChange};
+use credkeeper::store::{AfterImage, Committed, DueFilter, Filter, InCostCenter, Outcome, PinTarget, Store, UserChange};
 use futures_util::StreamExt;
 
-use crate::bench::{Bench, LATER, LONG_AGO, NewUser, has_pin, ids, moved, named, new_pin, only_move, pin, read, stored, user, user_id};
+use crate::bench::{
+    Bench, LATER, LONG_AGO, NewUser, end_pins, has_pin, ids, moved, named, new_pin, only_move, pin, read, remove_pins, stored, user,
+    user_id,
+};
 
 #[cfg(unix)]
 mod postgres;
@@ -42,6 +45,10 @@ async fn every_case(bench: &Bench) {
         an_expired_pin_is_replaced_in_place_and_what_is_not_mapped_lives,
         two_pins_and_duplicates_become_one,
         a_replacement_compares_all_that_was_named,
+        a_new_end_changes_the_chosen_pins_and_nothing_else,
+        only_the_chosen_pins_are_removed,
+        new_ends_and_removals_compare_all_that_was_named,
+        every_value_of_the_card_column_is_read,
         a_move_compares_and_writes_both_halves,
         whoever_is_refused_a_pin_is_not_moved,
         a_move_that_misses_after_the_pin_tears_and_cannot_be_committed,
@@ -74,11 +81,15 @@ async fn write(store: &Store, changes: &[UserChange]) -> Vec<Outcome> {
 }
 
 fn image(change: &UserChange) -> AfterImage {
-    AfterImage {
-        user: change.user,
-        pin: change.pin.as_ref().map(|p| (p.new.clone(), p.expires)),
-        cost_center: change.cost_center.as_ref().map(|m| m.to.clone()),
+    let mut image = AfterImage { user: change.user, pins: Vec::new(), gone: Vec::new(), cost_center: None };
+    match change.pin.as_ref().map(|pin| &pin.to) {
+        Some(PinTarget::New(new)) => image.pins.push((new.value.clone(), new.expires)),
+        Some(PinTarget::End { pins, at }) => image.pins.extend(pins.iter().map(|pin| (pin.value.clone(), Some(*at)))),
+        Some(PinTarget::Gone { pins }) => image.gone.extend(pins.iter().map(|pin| pin.value.clone())),
+        None => {}
     }
+    image.cost_center = change.cost_center.as_ref().map(|m| m.to.clone());
+    image
 }
 
 fn everything_due() -> DueFilter {
@@ -86,6 +97,7 @@ fn everything_due() -> DueFilter {
         without_pin: Some(InCostCenter::Any),
         expired_at: Some(WallClock(LATER - 86_400)),
         to_move: vec![(InCostCenter::Of(BTreeSet::from([11])), has_pin())],
+        ..DueFilter::default()
     }
 }
 

@@ -34,7 +34,7 @@ async fn a_refused_commit_leaves_nothing_to_mail_and_nothing_secret() {
         .unwrap();
     assert_eq!(left, 0);
     let (user, facts) = facts_of(journal.reader(), person(1, Some("1357"))).await;
-    assert_eq!((facts, user.pins[0].ours), (Facts::default(), false));
+    assert_eq!((facts, user.pins[0].foreseen), (Facts::default(), false));
     // The user may be planned again at once, under a new id.
     committed(&journal, vec![announced(1, "2468")]).await;
     assert_eq!(due(&journal, NOW).await, [2]);
@@ -59,7 +59,7 @@ async fn where_nobody_is_told_commit_ends_it() {
         .map(Result::unwrap)
         .collect();
     assert_eq!(secrets, [2, 3]);
-    assert!(facts_of(journal.reader(), person(1, Some("1357"))).await.0.pins[0].ours);
+    assert!(facts_of(journal.reader(), person(1, Some("1357"))).await.0.pins[0].foreseen);
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn what_a_crash_left_is_looked_up_and_settled() {
     let found = journal.unresolved().await.unwrap();
     let [first, second] = found.as_slice() else { panic!("{found:?}") };
     let all: Vec<_> =
-        first.written.iter().map(|w| (w.issuance.0, w.user.0, w.pin.clone(), w.cost_center.as_ref().map(|c| c.number))).collect();
+        first.written.iter().map(|w| (w.issuance.0, w.user.0, w.pins.first().cloned(), w.cost_center.as_ref().map(|c| c.number))).collect();
     let pin = |pin| Some((stored(pin), Some(WallClock(5000))));
     assert_eq!(all, [(1, 1, pin("1357"), Some(60)), (2, 2, pin("2468"), None), (3, 3, pin("9753"), None)]);
     assert!(!format!("{found:?}").contains("PIN1"));
@@ -122,27 +122,27 @@ async fn the_facts_tell_what_the_plan_asks() {
     let bed = Bed::new();
     let journal = bed.open().await;
     let unknown = facts_of(journal.reader(), person(9, Some("1357"))).await;
-    assert_eq!((unknown.1, unknown.0.pins[0].ours), (Facts::default(), false));
+    assert_eq!((unknown.1, unknown.0.pins[0].foreseen), (Facts::default(), false));
 
     let batch = journal.planned(&pass(), vec![announced(1, "1357"), announced(2, "2468")], NOW).await.unwrap();
     let (user, planned) = facts_of(journal.reader(), person(1, Some("1357"))).await;
     assert_eq!(planned, Facts { open: true, held: false, keeper: None, last_generated: Some(NOW) });
-    assert!(!user.pins[0].ours, "not ours before COMMIT");
+    assert!(!user.pins[0].foreseen, "not ours before COMMIT");
 
     journal.committed(batch, at(1)).await.unwrap();
-    bed.raw().execute("INSERT INTO hold VALUES (2, 0, 'revoked')", []).unwrap();
+    bed.raw().execute("INSERT INTO hold VALUES (2, 'user2', 0, 'revoked')", []).unwrap();
     let known = journal.reader().facts(vec![person(2, None), person(9, None), person(1, Some("1357"))]).await.unwrap();
     assert_eq!(known.iter().map(|(u, _)| u.id.0).collect::<Vec<_>>(), [2, 9, 1], "in the order asked");
     assert_eq!(known[0].1, Facts { open: true, held: true, keeper: Some(policy("visitors")), last_generated: Some(NOW) });
     assert_eq!(known[1].1, Facts::default());
-    assert!(known[2].0.pins[0].ours);
+    assert!(known[2].0.pins[0].foreseen);
 
     answer(&journal, 1, Answer::Accepted, at(2)).await;
     let (_, delivered) = facts_of(journal.reader(), person(1, None)).await;
     assert_eq!(delivered, Facts { open: false, held: false, keeper: Some(policy("visitors")), last_generated: Some(NOW) });
     answer(&journal, 2, Answer::Gone, at(2)).await;
     let (user, gone) = facts_of(journal.reader(), person(2, Some("2468"))).await;
-    assert_eq!((gone.keeper, gone.last_generated, user.pins[0].ours), (None, None, false), "superseded counts for nothing");
+    assert_eq!((gone.keeper, gone.last_generated, user.pins[0].foreseen), (None, None, false), "superseded counts for nothing");
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn ours_is_the_newest_value_with_the_expiry_that_we_wrote() {
     let journal = bed.open().await;
     committed(&journal, vec![announced(1, "1357"), announced(2, "1357")]).await;
     answer(&journal, 1, Answer::Rejected { code: 550 }, NOW).await;
-    let ours = async |user: User| facts_of(journal.reader(), user).await.0.pins.iter().map(|p| p.ours).collect::<Vec<_>>();
+    let ours = async |user: User| facts_of(journal.reader(), user).await.0.pins.iter().map(|p| p.foreseen).collect::<Vec<_>>();
     assert_eq!(ours(person(1, Some("1357"))).await, [true], "an undeliverable one stands in the database");
     assert_eq!(ours(person(3, Some("1357"))).await, [false], "another user's");
     let mut extended = person(1, Some("1357"));
@@ -161,7 +161,7 @@ async fn ours_is_the_newest_value_with_the_expiry_that_we_wrote() {
     endless.pins[0].expires = None;
     assert_eq!(ours(endless).await, [false]);
     let mut two = person(1, Some("1357"));
-    two.pins.insert(0, StoredPin { value: stored("8642"), expires: Some(WallClock(5000)), ours: true });
+    two.pins.insert(0, StoredPin { foreseen: true, ..StoredPin::found(stored("8642"), Some(WallClock(5000))) });
     assert_eq!(ours(two).await, [false, true]);
 
     let mut newer = silent(1, "2468");
@@ -186,7 +186,7 @@ async fn fingerprints_outlive_a_new_label_of_the_database() {
     committed(&journal, vec![silent(1, "1357")]).await;
     journal.close().await.unwrap();
     let renamed = Journal::open(&bed.config, "renamed", "cluster 1", Duration::ZERO).await.unwrap();
-    assert!(facts_of(renamed.reader(), person(1, Some("1357"))).await.0.pins[0].ours);
+    assert!(facts_of(renamed.reader(), person(1, Some("1357"))).await.0.pins[0].foreseen);
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn history_and_passes_are_kept_for_people() {
     let history = bed.read().await.unwrap().user_history(UserId(1), 10).await.unwrap();
     assert_eq!(history.iter().map(|h| (h.issuance.0, h.state)).collect::<Vec<_>>(), [(2, State::Committed), (1, State::Undeliverable)]);
     let old = &history[1];
-    assert_eq!((old.pin_issued, old.moved, old.attempts, old.last_reply), (true, true, 2, Some(550)));
+    assert_eq!((old.changes.as_slice(), old.attempts, old.last_reply), (&["PIN issued", "moved"][..], 2, Some(550)));
     assert_eq!((old.planned_at, old.committed_at, old.ended_at, old.next_attempt), (NOW, Some(NOW), Some(at(30)), None));
     assert_eq!(journal.reader().user_history(UserId(1), 1).await.unwrap().len(), 1);
 

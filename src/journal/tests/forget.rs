@@ -10,7 +10,7 @@ async fn ids(bed: &Bed) -> Vec<i64> {
 }
 
 fn expiring(mut new: NewIssuance, expires: Option<i64>) -> NewIssuance {
-    if let Some(pin) = new.pin.as_mut() {
+    if let Some(PinWritten::Issued(pin)) = new.pin.as_mut() {
         pin.expires = expires.map(WallClock);
     }
     new
@@ -55,7 +55,7 @@ async fn old_issuances_go_but_not_what_the_ledger_or_the_mail_needs() {
         .await
         .0
         .pins[0]
-            .ours
+            .foreseen
     );
     assert_eq!(journal.forget_old(KEEP, now).await.unwrap(), 0);
 }

@@ -19,7 +19,7 @@ async fn a_mail_has_all_that_rendering_and_looking_up_need() {
     assert_eq!((mail.id.0, mail.user.0, mail.policy, mail.attempts), (1, 7, policy("visitors"), 0));
     assert_eq!(mail.pin.as_ref().map(|p| p.expose()), Some("0042"));
     assert_eq!((mail.expires, mail.due_since, mail.committed_at), (Some(WallClock(5000)), NOW, at(3)));
-    assert_eq!(mail.written.pin, Some((stored("0042"), Some(WallClock(5000)))));
+    assert_eq!(mail.written.pins, [(stored("0042"), Some(WallClock(5000)))]);
     assert_eq!(mail.written.cost_center, None, "a user who was moved on still needs the PIN");
 }
 

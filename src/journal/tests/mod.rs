@@ -9,6 +9,7 @@ use super::*;
 use crate::domain::{CostCenterId, PinFormat};
 use crate::inventory::Standing;
 
+mod ends;
 mod flow;
 mod forget;
 mod mail;
@@ -100,7 +101,12 @@ pub(super) fn announced(user: i64, pin: &str) -> NewIssuance {
         user: UserId(user),
         login: format!("user{user}"),
         policy: policy("visitors"),
-        pin: Some(IssuedPin { pin: Pin::new(pin.to_owned()), stored: stored(pin), expires: Some(WallClock(5000)), replaced: Vec::new() }),
+        pin: Some(PinWritten::Issued(IssuedPin {
+            pin: Pin::new(pin.to_owned()),
+            stored: stored(pin),
+            expires: Some(WallClock(5000)),
+            replaced: Vec::new(),
+        })),
         moved: None,
         announcement: Some(Announcement {
             recipient: Mailbox::parse(&format!("someone{user}@example.org")).unwrap(),
@@ -114,14 +120,15 @@ pub(super) fn announced(user: i64, pin: &str) -> NewIssuance {
         due_since: NOW,
         lane: Lane::Backlog,
         replaced_unexpected: 0,
+        quarantine: Duration::from_secs(90 * 86_400),
     }
 }
 
 /// The same in place of an old one, and a move.
 pub(super) fn renewed(user: i64, pin: &str, old: &str) -> NewIssuance {
     let mut new = announced(user, pin);
-    if let Some(pin) = new.pin.as_mut() {
-        pin.replaced = vec![StoredPin { value: StoredValue::new(old.to_owned()), expires: Some(WallClock(1000)), ours: false }];
+    if let Some(PinWritten::Issued(pin)) = new.pin.as_mut() {
+        pin.replaced = vec![StoredPin::found(StoredValue::new(old.to_owned()), Some(WallClock(1000)))];
     }
     let to = CostCenter { id: CostCenterId(6), number: 60, name: "Has \"PIN\"".to_owned() };
     new.moved = Some((Membership { id: CostCenterId(5), number: 50 }, to));
@@ -149,7 +156,7 @@ pub(super) fn person(id: i64, pin: Option<&str>) -> User {
         standing: Standing::Active,
         cost_center: Membership { id: CostCenterId(5), number: 50 },
         source: None,
-        pins: pin.map(|pin| StoredPin { value: stored(pin), expires: Some(WallClock(5000)), ours: false }).into_iter().collect(),
+        pins: pin.map(|pin| StoredPin::found(stored(pin), Some(WallClock(5000)))).into_iter().collect(),
         cards: 0,
     }
 }

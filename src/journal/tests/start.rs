@@ -146,7 +146,7 @@ async fn reading_makes_nothing_and_changes_nothing() {
     journal.close().await.unwrap();
     let (files, bytes) = (bed.files(), bed.bytes());
     let reader = bed.read().await.unwrap();
-    assert!(facts_of(&reader, person(1, Some("1357"))).await.0.pins[0].ours);
+    assert!(facts_of(&reader, person(1, Some("1357"))).await.0.pins[0].foreseen);
     assert_eq!((bed.files(), bed.bytes()), (files.clone(), bytes), "while reading");
     drop(reader);
     assert_eq!(bed.files(), files);

@@ -26,6 +26,7 @@ use super::{AfterImage, Wanted};
 mod connect;
 mod expiry;
 mod inspect;
+mod pins;
 mod read;
 mod session;
 mod write;

@@ -61,7 +61,7 @@ impl Postgres {
         let statement = self.statement(layout, &filter, &mut binder);
         let args = binder.args.iter().map(Arg::typed);
         let rows = within("start reading users", self.db.statement_timeout + GRACE, client.query_typed_raw(&statement, args)).await?;
-        let session = Session { client: Some(client), connector: self.connector.clone(), done: false };
+        let session = Session::new(self, client);
         Ok(Box::new(Running { filter, rows: Box::pin(rows), people: People::default(), session, start: Instant::now() }))
     }
 
@@ -110,6 +110,17 @@ impl Postgres {
             let at = binder.int(sql::writable(at));
             let expired = expiry::expired(&map.cards.expires, &end, &at);
             arms.push(format!("SELECT c.{owner}::bigint FROM {cards} c WHERE {expired} AND {pin}"));
+        }
+        if due.unlimited_pin {
+            let end = expiry::read(&map.cards.expires, &format!("c.{}", quoted(&map.cards.expires.column)));
+            arms.push(format!("SELECT c.{owner}::bigint FROM {cards} c WHERE {end} IS NULL AND {pin}"));
+        }
+        if let Some(within) = &due.everybody {
+            arms.push(format!("SELECT u.{id}::bigint FROM {users} u WHERE {}", inside(&center, within, binder)));
+        }
+        if !due.users.is_empty() {
+            let ids = binder.bind(Arg::Ints(due.users.iter().map(|user| Some(user.0)).collect()));
+            arms.push(format!("SELECT unnest({ids})"));
         }
         for (from, to) in &due.to_move {
             let from = inside(&center, from, binder);
@@ -220,10 +231,16 @@ struct Running {
 }
 
 /// A reading session that goes back to the pool only when its statement has ended.
-struct Session {
+pub(super) struct Session {
     client: Option<Object>,
     connector: Arc<Connector>,
-    done: bool,
+    pub(super) done: bool,
+}
+
+impl Session {
+    pub(super) fn new(postgres: &Postgres, client: Object) -> Session {
+        Session { client: Some(client), connector: postgres.connector.clone(), done: false }
+    }
 }
 
 impl Drop for Session {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_postgres::Client;
 
-use crate::domain::{UserId, WallClock};
+use crate::domain::UserId;
 use crate::inventory::User;
 use crate::store::error::{Cause, StoreError, refused};
 use crate::store::sql::{self, Arg, Binder, LOCK_TIMEOUT, LOOK_UP, is_pin, quoted};
-use crate::store::{AfterImage, Committed, Outcome, UserChange};
+use crate::store::{AfterImage, Committed, Outcome, PinTarget, UserChange};
 
 use super::{GRACE, Layout, Postgres, Shared, expiry, within};
 
@@ -146,18 +146,16 @@ impl Transaction {
         let client = self.client()?;
         let layout = self.postgres.layout(client).await?;
         let mut verdicts = sql::settle_within_batch(changes);
-        let pending = |verdicts: &[Option<Outcome>], wanted: fn(&UserChange) -> bool| -> Vec<usize> {
+        let pending = |verdicts: &[Option<Outcome>], wanted: &dyn Fn(&UserChange) -> bool| -> Vec<usize> {
             (0..changes.len()).filter(|&i| verdicts[i].is_none() && wanted(&changes[i])).collect()
         };
-        for (statement, chosen) in [
-            (Kind::Insert, pending(&verdicts, |c| c.pin.as_ref().is_some_and(|p| p.old.is_empty()))),
-            (Kind::Replace, pending(&verdicts, |c| c.pin.as_ref().is_some_and(|p| !p.old.is_empty()))),
-        ] {
-            for (i, outcome) in self.run(client, layout, statement, changes, &chosen).await? {
+        for kind in [Kind::Insert, Kind::Replace, Kind::End, Kind::Delete] {
+            let chosen = pending(&verdicts, &|c| Kind::of(c) == Some(kind));
+            for (i, outcome) in self.run(client, layout, kind, changes, &chosen).await? {
                 verdicts[i] = (outcome != Outcome::Applied).then_some(outcome);
             }
         }
-        let movers = pending(&verdicts, |c| c.cost_center.is_some());
+        let movers = pending(&verdicts, &|c| c.cost_center.is_some());
         for (i, outcome) in self.run(client, layout, Kind::Move, changes, &movers).await? {
             verdicts[i] = match outcome {
                 Outcome::Applied => None,
@@ -185,6 +183,8 @@ impl Transaction {
         let (step, statement) = match kind {
             Kind::Insert => ("insert PINs", self.postgres.insert(layout, &batch, &mut binder)),
             Kind::Replace => ("replace PINs", self.postgres.replace(layout, &batch, &mut binder)),
+            Kind::End => ("end PINs", self.postgres.adjust(layout, &batch, false, &mut binder)),
+            Kind::Delete => ("delete PINs", self.postgres.adjust(layout, &batch, true, &mut binder)),
             Kind::Move => ("move users", self.postgres.move_users(layout, &batch, &mut binder)),
         };
         let rows = self.postgres.rows(client, step, &statement, &binder.args).await?;
@@ -231,11 +231,27 @@ impl Transaction {
     }
 }
 
-#[derive(Clone, Copy)]
+/// The kinds of change, each one statement for a whole batch.
+#[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Insert,
     Replace,
+    End,
+    Delete,
     Move,
+}
+
+impl Kind {
+    /// What is done to the PINs.
+    fn of(change: &UserChange) -> Option<Kind> {
+        let pin = change.pin.as_ref()?;
+        Some(match pin.to {
+            PinTarget::New(_) if pin.old.is_empty() => Kind::Insert,
+            PinTarget::New(_) => Kind::Replace,
+            PinTarget::End { .. } => Kind::End,
+            PinTarget::Gone { .. } => Kind::Delete,
+        })
+    }
 }
 
 impl Postgres {

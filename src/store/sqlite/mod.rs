@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::config::DatabaseConfig;
 use crate::config::schema_map::{ExpiresKind, ExpiresMap, Zone};
-use crate::domain::{CostCenter, CostCenterId, CostCenterRef, WallClock};
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, StoredValue, WallClock};
 use crate::inventory::{Counts, User};
 
 use super::error::StoreError;
@@ -139,24 +139,33 @@ impl Sqlite {
         self.reading(move |this, connection| write::look_up(this, connection, &images)).await
     }
 
-    /// Chunks cross a channel of two: a slow reader holds the statement back.
     pub(super) fn read(&self, filter: &Filter) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + use<> {
-        let (sender, receiver) = mpsc::channel(2);
         let (this, filter) = (self.clone(), filter.clone());
-        stream::unfold((receiver, Some((sender, this, filter))), |(mut receiver, start)| async move {
-            if let Some((sender, this, filter)) = start {
-                tokio::task::spawn_blocking(move || {
-                    let done = this.open(OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|c| this.stream(&c, &filter, &sender));
-                    if let Err(error) = done {
-                        let _ = sender.blocking_send(Err(error));
-                    }
-                });
+        streamed(move |sender| this.open(OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|c| this.stream(&c, &filter, sender)))
+    }
+
+    /// Every value of the card column.
+    pub(super) fn pins(&self) -> impl Stream<Item = Result<Vec<StoredValue>, StoreError>> + Send + use<> {
+        let this = self.clone();
+        streamed(move |sender| {
+            let failed = |e: rusqlite::Error| StoreError::query("read PINs", e);
+            let connection = this.open(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            let map = &this.db.map.cards;
+            let sql = format!("SELECT {0} FROM {1} WHERE {0} IS NOT NULL", quoted(&map.value), quoted(&map.table));
+            let mut statement = connection.prepare(&sql).map_err(failed)?;
+            let mut rows = statement.query([]).map_err(failed)?;
+            let mut chunk = Chunk::new(sender);
+            while let Some(row) = rows.next().map_err(failed)? {
+                if !chunk.push(StoredValue::new(row.get(0).map_err(failed)?)) {
+                    break;
+                }
             }
-            receiver.recv().await.map(|chunk| (chunk, (receiver, None)))
+            chunk.end();
+            Ok(())
         })
     }
 
-    fn stream(&self, connection: &Connection, filter: &Filter, to: &mpsc::Sender<Result<Vec<User>, StoreError>>) -> Result<(), StoreError> {
+    fn stream(&self, connection: &Connection, filter: &Filter, to: &ChunkSender<User>) -> Result<(), StoreError> {
         let failed = |e: rusqlite::Error| StoreError::query("read users", e);
         let users = &self.db.map.users;
         let mut binder = Binder::sqlite();
@@ -169,19 +178,14 @@ impl Sqlite {
         }
         let mut statement = connection.prepare(&statement).map_err(failed)?;
         let mut rows = statement.query(params_from_iter(values(&binder))).map_err(failed)?;
-        let mut chunk = Vec::new();
+        let mut chunk = Chunk::new(to);
         while let Some(row) = rows.next().map_err(failed)? {
             let user = decode(row).map_err(failed)?.into_user(&self.db);
-            if filter.accepts(&user) {
-                chunk.push(user);
-            }
-            if chunk.len() == CHUNK && to.blocking_send(Ok(std::mem::take(&mut chunk))).is_err() {
-                return Ok(());
+            if filter.accepts(&user) && !chunk.push(user) {
+                break;
             }
         }
-        if !chunk.is_empty() {
-            let _ = to.blocking_send(Ok(chunk));
-        }
+        chunk.end();
         Ok(())
     }
 
@@ -281,6 +285,51 @@ fn values(binder: &Binder) -> impl Iterator<Item = Sql> + '_ {
         // SQLite has no arrays, and nothing here makes one.
         Arg::Int(None) | Arg::Ints(_) | Arg::Texts(_) => Sql::Null,
     })
+}
+
+type ChunkSender<T> = mpsc::Sender<Result<Vec<T>, StoreError>>;
+
+/// What `work` sends from a thread that may block. Chunks cross a channel of two: a slow reader holds the statement back.
+fn streamed<T: Send + 'static, W>(work: W) -> impl Stream<Item = Result<Vec<T>, StoreError>> + Send + use<T, W>
+where
+    W: FnOnce(&ChunkSender<T>) -> Result<(), StoreError> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(2);
+    let start: Box<dyn FnOnce() + Send> = Box::new(move || {
+        if let Err(error) = work(&sender) {
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    stream::unfold((receiver, Some(start)), |(mut receiver, start)| async move {
+        if let Some(start) = start {
+            tokio::task::spawn_blocking(start);
+        }
+        receiver.recv().await.map(|chunk| (chunk, (receiver, None)))
+    })
+}
+
+/// Gathers what is sent on.
+struct Chunk<'a, T> {
+    to: &'a ChunkSender<T>,
+    items: Vec<T>,
+}
+
+impl<'a, T> Chunk<'a, T> {
+    fn new(to: &'a ChunkSender<T>) -> Chunk<'a, T> {
+        Chunk { to, items: Vec::new() }
+    }
+
+    /// `false`: nobody reads any more.
+    fn push(&mut self, item: T) -> bool {
+        self.items.push(item);
+        self.items.len() < CHUNK || self.to.blocking_send(Ok(std::mem::take(&mut self.items))).is_ok()
+    }
+
+    fn end(self) {
+        if !self.items.is_empty() {
+            let _ = self.to.blocking_send(Ok(self.items));
+        }
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {

@@ -13,7 +13,7 @@ use crate::domain::UserId;
 use crate::inventory::{StoredPin, User};
 use crate::store::error::{Cause, Kind, StoreError};
 use crate::store::sql::{self, Binder, LOCK_TIMEOUT, quoted};
-use crate::store::{AfterImage, Committed, Move, Outcome, PinChange, UserChange};
+use crate::store::{AfterImage, Committed, Move, NewPin, Outcome, PinChange, PinTarget, UserChange};
 
 use super::{Sqlite, blocking, decode, read_end, values, write_end};
 
@@ -150,38 +150,52 @@ fn write_one(sqlite: &Sqlite, connection: &Connection, change: &UserChange) -> r
     Ok(Outcome::Applied)
 }
 
-fn write_pin(sqlite: &Sqlite, connection: &Connection, user: UserId, pin: &PinChange) -> rusqlite::Result<Outcome> {
+fn write_pin(sqlite: &Sqlite, connection: &Connection, user: UserId, change: &PinChange) -> rusqlite::Result<Outcome> {
+    let rows = pin_rows(sqlite, connection, user)?;
+    if !is_there(sqlite, connection, user)? || !are_as_named(&rows, &change.old) {
+        return Ok(Outcome::ChangedMeanwhile);
+    }
+    let map = &sqlite.db.map.cards;
+    let (table, end) = (quoted(&map.table), quoted(&map.expires.column));
+    let of = |pins: &[StoredPin]| -> Vec<i64> {
+        let named = |row: &&PinRow| pins.iter().any(|pin| pin.value.expose() == row.value && pin.expires.map(|at| at.0) == row.end);
+        rows.iter().filter(named).map(|row| row.rowid).collect()
+    };
+    match &change.to {
+        PinTarget::New(new) => return write_new(sqlite, connection, user, new, &rows),
+        PinTarget::End { pins, at } => {
+            let update = format!("UPDATE {table} SET {end} = {} WHERE rowid = ?1", write_end(&map.expires, "?2"));
+            for row in of(pins) {
+                connection.prepare_cached(&update)?.execute([row, sql::writable(*at)])?;
+            }
+        }
+        PinTarget::Gone { pins } => {
+            for row in of(pins) {
+                connection.prepare_cached(&format!("DELETE FROM {table} WHERE rowid = ?1"))?.execute([row])?;
+            }
+        }
+    }
+    Ok(Outcome::Applied)
+}
+
+fn write_new(sqlite: &Sqlite, connection: &Connection, user: UserId, new: &NewPin, rows: &[PinRow]) -> rusqlite::Result<Outcome> {
     let map = &sqlite.db.map.cards;
     let (table, owner, card) = (quoted(&map.table), quoted(&map.user), quoted(&map.value));
     let end = quoted(&map.expires.column);
-    let rows = pin_rows(sqlite, connection, user)?;
-    let mut standing: BTreeMap<(&str, Option<i64>), i64> = BTreeMap::new();
-    for (_, value, end) in &rows {
-        *standing.entry((value, *end)).or_default() += 1;
-    }
-    for StoredPin { value, expires, .. } in &pin.old {
-        *standing.entry((value.expose(), expires.map(|at| at.0))).or_default() -= 1;
-    }
-    let users = &sqlite.db.map.users;
-    let there = format!("SELECT 1 FROM {} WHERE {} = ?1", quoted(&users.table), quoted(&users.id));
-    let there = connection.prepare_cached(&there)?.exists([user.0])?;
-    if !there || standing.values().any(|n| *n != 0) {
-        return Ok(Outcome::ChangedMeanwhile);
-    }
     let mut held = connection.prepare_cached(&format!("SELECT 1 FROM {table} WHERE {card} = ?1"))?;
-    for form in pin.forms.iter().chain([&pin.new]) {
+    for form in new.forms.iter().chain([&new.value]) {
         if held.exists([form.expose()])? {
             return Ok(Outcome::PinTaken);
         }
     }
-    let expires = pin.expires.map(sql::writable);
+    let expires = new.expires.map(sql::writable);
     let written = write_end(&map.expires, "?2");
     let Some((first, others)) = rows.split_first() else {
         let (names, marks): (String, String) =
             map.insert_defaults.iter().enumerate().map(|(i, (name, _))| (format!(", {}", quoted(name)), format!(", ?{}", i + 4))).unzip();
         let insert =
             format!("INSERT INTO {table} ({owner}, {card}, {end}{names}) VALUES (?3, ?1, {written}{marks}) ON CONFLICT DO NOTHING");
-        let fixed = [Sql::Text(pin.new.expose().to_owned()), expires.into(), Sql::Integer(user.0)];
+        let fixed = [Sql::Text(new.value.expose().to_owned()), expires.into(), Sql::Integer(user.0)];
         let defaults = map.insert_defaults.iter().map(|(_, value)| match value {
             Value::Number(n) => Sql::Integer(*n),
             Value::Text(t) => Sql::Text(t.clone()),
@@ -190,16 +204,39 @@ fn write_pin(sqlite: &Sqlite, connection: &Connection, user: UserId, pin: &PinCh
         let inserted = connection.prepare_cached(&insert)?.execute(params_from_iter(fixed.into_iter().chain(defaults)))?;
         return Ok(if inserted == 1 { Outcome::Applied } else { Outcome::PinTaken });
     };
-    for (row, ..) in others {
-        connection.prepare_cached(&format!("DELETE FROM {table} WHERE rowid = ?1"))?.execute([row])?;
+    for row in others {
+        connection.prepare_cached(&format!("DELETE FROM {table} WHERE rowid = ?1"))?.execute([row.rowid])?;
     }
     let update = format!("UPDATE {table} SET {card} = ?1, {end} = {written} WHERE rowid = ?3");
-    connection.prepare_cached(&update)?.execute(params![pin.new.expose(), expires, first.0])?;
+    connection.prepare_cached(&update)?.execute(params![new.value.expose(), expires, first.rowid])?;
     Ok(Outcome::Applied)
 }
 
-/// The user's PIN rows: rowid, value, expiry.
-fn pin_rows(sqlite: &Sqlite, connection: &Connection, user: UserId) -> rusqlite::Result<Vec<(i64, String, Option<i64>)>> {
+fn is_there(sqlite: &Sqlite, connection: &Connection, user: UserId) -> rusqlite::Result<bool> {
+    let users = &sqlite.db.map.users;
+    let there = format!("SELECT 1 FROM {} WHERE {} = ?1", quoted(&users.table), quoted(&users.id));
+    connection.prepare_cached(&there)?.exists([user.0])
+}
+
+/// Counted with multiplicity.
+fn are_as_named(rows: &[PinRow], named: &[StoredPin]) -> bool {
+    let mut standing: BTreeMap<(&str, Option<i64>), i64> = BTreeMap::new();
+    for row in rows {
+        *standing.entry((&row.value, row.end)).or_default() += 1;
+    }
+    for StoredPin { value, expires, .. } in named {
+        *standing.entry((value.expose(), expires.map(|at| at.0))).or_default() -= 1;
+    }
+    standing.values().all(|n| *n == 0)
+}
+
+struct PinRow {
+    rowid: i64,
+    value: String,
+    end: Option<i64>,
+}
+
+fn pin_rows(sqlite: &Sqlite, connection: &Connection, user: UserId) -> rusqlite::Result<Vec<PinRow>> {
     let map = &sqlite.db.map.cards;
     let select = format!(
         "SELECT rowid, {}, {} FROM {} WHERE {} = ?1 AND {0} IS NOT NULL ORDER BY rowid",
@@ -209,9 +246,9 @@ fn pin_rows(sqlite: &Sqlite, connection: &Connection, user: UserId) -> rusqlite:
         quoted(&map.user),
     );
     let mut statement = connection.prepare_cached(&select)?;
-    let rows = statement.query_map([user.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let mut rows: Vec<(i64, String, Option<i64>)> = rows.collect::<rusqlite::Result<_>>()?;
-    rows.retain(|(_, value, _)| sqlite.db.pin_format.is_pin(value));
+    let rows = statement.query_map([user.0], |row| Ok(PinRow { rowid: row.get(0)?, value: row.get(1)?, end: row.get(2)? }))?;
+    let mut rows: Vec<PinRow> = rows.collect::<rusqlite::Result<_>>()?;
+    rows.retain(|row| sqlite.db.pin_format.is_pin(&row.value));
     Ok(rows)
 }
 
@@ -244,9 +281,17 @@ pub(super) fn look_up(sqlite: &Sqlite, connection: &Connection, images: &[AfterI
         if image.cost_center.as_ref().is_some_and(|wanted| (wanted.id.0, wanted.number) != center) {
             return Ok(false);
         }
-        let Some((value, end)) = &image.pin else { return Ok(true) };
-        let end: Option<i64> = connection.prepare_cached(&as_held)?.query_row([end.map(sql::writable)], |row| row.get(0))?;
-        Ok(pin_rows(sqlite, connection, image.user)?.iter().any(|(_, v, e)| v == value.expose() && *e == end))
+        if image.pins.is_empty() && image.gone.is_empty() {
+            return Ok(true);
+        }
+        let rows = pin_rows(sqlite, connection, image.user)?;
+        for (value, end) in &image.pins {
+            let end: Option<i64> = connection.prepare_cached(&as_held)?.query_row([end.map(sql::writable)], |row| row.get(0))?;
+            if !rows.iter().any(|row| row.value == value.expose() && row.end == end) {
+                return Ok(false);
+            }
+        }
+        Ok(!image.gone.iter().any(|gone| rows.iter().any(|row| row.value == gone.expose())))
     };
     let found: rusqlite::Result<Vec<bool>> = images.iter().map(stands).collect();
     found.map_err(|e| StoreError::query("look up issuances", e))

@@ -217,7 +217,7 @@ async fn safeq5_has_no_cost_center_number_and_is_read_all_the_same() {
     assert_eq!(write(&store, &[change]).await, [Outcome::Applied]);
     let moved = user(store.reader(), 1).await;
     assert_eq!((moved.cost_center.id, moved.cost_center.number), (to.id, to.number));
-    let image = AfterImage { user: user_id(1), pin: None, cost_center: Some(to) };
+    let image = AfterImage { user: user_id(1), pins: Vec::new(), gone: Vec::new(), cost_center: Some(to) };
     assert_eq!(store.landed(&[image]).await.unwrap(), [true]);
 }
 

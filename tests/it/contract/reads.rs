@@ -80,7 +80,7 @@ pub async fn filters_return_part_of_the_whole_and_the_same_rows(bench: &Bench) {
     let store = bench.store().await;
     let all = read(store.reader(), &Filter::default()).await;
     let any_or = |center: Option<i64>| center.map_or(InCostCenter::Any, |c| InCostCenter::Of(BTreeSet::from([c])));
-    let cases: [(&str, DueFilter, &[i64]); 8] = [
+    let cases: [(&str, DueFilter, &[i64]); 12] = [
         ("no PIN", DueFilter { without_pin: Some(any_or(None)), ..DueFilter::default() }, &[1, 2, 3]),
         ("no PIN, one center", DueFilter { without_pin: Some(any_or(Some(11))), ..DueFilter::default() }, &[2, 3]),
         ("no PIN, no center", DueFilter { without_pin: Some(InCostCenter::Of(BTreeSet::new())), ..DueFilter::default() }, &[]),
@@ -88,9 +88,18 @@ pub async fn filters_return_part_of_the_whole_and_the_same_rows(bench: &Bench) {
         ("expired, the second before", DueFilter { expired_at: expiry(LATER - 1), ..DueFilter::default() }, &[5, 7]),
         ("to move", DueFilter { to_move: vec![(any_or(Some(11)), has_pin())], ..DueFilter::default() }, &[2, 3, 9]),
         ("half moved", DueFilter { to_move: vec![(any_or(Some(12)), has_pin())], ..DueFilter::default() }, &[8]),
+        ("a PIN without an end", DueFilter { unlimited_pin: true, ..DueFilter::default() }, &[4, 7, 8]),
+        ("everybody in a center", DueFilter { everybody: Some(any_or(Some(12))), ..DueFilter::default() }, &[4, 5, 8]),
+        ("everybody", DueFilter { everybody: Some(any_or(None)), ..DueFilter::default() }, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+        ("these users", DueFilter { users: vec![UserId(4), UserId(10), UserId(99)], ..DueFilter::default() }, &[4, 10]),
         (
             "all of it",
-            DueFilter { without_pin: Some(any_or(None)), expired_at: expiry(LATER), to_move: vec![(any_or(None), has_pin())] },
+            DueFilter {
+                without_pin: Some(any_or(None)),
+                expired_at: expiry(LATER),
+                to_move: vec![(any_or(None), has_pin())],
+                ..DueFilter::default()
+            },
             &[1, 2, 3, 5, 6, 7, 8, 9, 10],
         ),
     ];
@@ -209,7 +218,8 @@ pub async fn what_landed_is_what_stands_whole(bench: &Bench) {
     let store = bench.store().await;
     let look = |user: i64, pin: Option<(&str, Option<i64>)>, center: bool| AfterImage {
         user: user_id(user),
-        pin: pin.map(|(digits, end)| (stored(digits), end.map(WallClock))),
+        pins: pin.map(|(digits, end)| (stored(digits), end.map(WallClock))).into_iter().collect(),
+        gone: Vec::new(),
         cost_center: center.then(has_pin),
     };
     let images = [
@@ -223,6 +233,14 @@ pub async fn what_landed_is_what_stands_whole(bench: &Bench) {
         (look(2, Some(("2222", None)), true), false, "half of the move"),
         (look(2, Some(("2222", None)), false), true, "no move asked for"),
         (look(3, None, true), false, "nobody"),
+        (AfterImage { gone: vec![stored("1113"), stored("2222")], ..look(1, None, true) }, true, "what is gone is gone"),
+        (AfterImage { gone: vec![stored("1113"), stored("1112")], ..look(1, None, true) }, false, "one that should be gone stands"),
+        (AfterImage { pins: vec![(stored("1111"), expiry(LATER)), (stored("1112"), None)], ..look(1, None, false) }, true, "both PINs"),
+        (
+            AfterImage { pins: vec![(stored("1111"), expiry(LATER)), (stored("1112"), expiry(LATER))], ..look(1, None, false) },
+            false,
+            "one of two PINs",
+        ),
     ];
     let wanted: Vec<AfterImage> = images.iter().map(|(image, ..)| image.clone()).collect();
     let (landed, present) = (store.landed(&wanted).await.unwrap(), store.reader().present(&wanted).await.unwrap());
@@ -278,12 +296,35 @@ pub async fn hostile_text_goes_in_and_out_unchanged(bench: &Bench) {
     }
     // A stored value can be anything too.
     let mut change = new_pin(&all[0], "740218", None);
-    if let Some(pin) = &mut change.pin {
-        pin.new = StoredValue::new("'); DELETE FROM users; -- \\ $1 ž".into());
+    if let Some(PinTarget::New(pin)) = change.pin.as_mut().map(|pin| &mut pin.to) {
+        pin.value = StoredValue::new("'); DELETE FROM users; -- \\ $1 ž".into());
     }
     assert_eq!(write(&store, &[change]).await, [Outcome::Applied]);
     assert!(bench.card_values(1).await.contains(&"'); DELETE FROM users; -- \\ $1 ž".to_owned()));
     assert_eq!(read(store.reader(), &Filter::default()).await.len(), texts.len());
+}
+
+pub async fn every_value_of_the_card_column_is_read(bench: &Bench) {
+    let people: Vec<NewUser> = (1..=1200).map(|id| NewUser::new(id, &format!("u{id}"))).collect();
+    bench.add_users(&people).await;
+    let store = bench.store().await;
+    let all = async || {
+        let chunks: Vec<Vec<StoredValue>> = futures_util::TryStreamExt::try_collect(store.reader().pins()).await.unwrap();
+        chunks.into_iter().flatten().map(|value| value.expose().to_owned()).collect::<BTreeSet<String>>()
+    };
+    assert_eq!(all().await, BTreeSet::new());
+    let mut wanted = BTreeSet::new();
+    for id in 1..=1200 {
+        let value = if id % 2 == 0 { pin(&format!("{id:06}")) } else { format!("CARD{id}") };
+        bench.add_card(id, &value, None, "").await;
+        wanted.insert(value);
+    }
+    assert_eq!(all().await, wanted);
+    // Given up after one chunk, again and again: no connection of the pool stays busy.
+    for _ in 0..10 {
+        assert!(store.reader().pins().next().await.is_some_and(|chunk| chunk.is_ok()));
+    }
+    assert_eq!(store.reader().counts().await.unwrap().pins, 600);
 }
 
 pub async fn one_leads(bench: &Bench) {

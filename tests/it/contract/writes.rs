@@ -145,6 +145,70 @@ pub async fn a_replacement_compares_all_that_was_named(bench: &Bench) {
     assert_eq!(write(&store, &[with_old(seen.pins.clone())]).await, [Outcome::Applied]);
 }
 
+pub async fn a_new_end_changes_the_chosen_pins_and_nothing_else(bench: &Bench) {
+    bench.add_users(&[NewUser { center: (11, 100), ..NewUser::new(1, "a") }, NewUser::new(2, "b")]).await;
+    bench.add_card(1, &pin("1111"), Some(LONG_AGO), "mine").await;
+    bench.add_card(1, &pin("1112"), None, "other").await;
+    bench.add_card(1, "04A1B2C3", Some(LONG_AGO), "card").await;
+    bench.add_card(2, &pin("2222"), Some(LONG_AGO), "").await;
+    bench.add_card(2, &pin("2222"), Some(LONG_AGO), "again").await;
+    let before = (bench.cards(1).await, bench.cards(2).await);
+    let store = bench.store().await;
+    let (one, two) = (user(store.reader(), 1).await, user(store.reader(), 2).await);
+    let changes = [moved(end_pins(&one, LATER, |pin| pin.expires.is_some()), one.cost_center, has_pin()), end_pins(&two, LATER, |_| true)];
+    assert_eq!(write(&store, &changes).await, [Outcome::Applied, Outcome::Applied]);
+    assert_eq!(store.landed(&changes.each_ref().map(image)).await.unwrap(), [true, true]);
+    let after = user(store.reader(), 1).await;
+    assert_eq!(after.pins.iter().map(|p| p.expires.map(|at| at.0)).collect::<BTreeSet<_>>(), BTreeSet::from([Some(LATER), None]));
+    assert_eq!(bench.center(1).await, (12, 200));
+    // All but the ends is as it was, the unmapped columns too.
+    let without_ends = |rows: &[Vec<Option<String>>]| rows.iter().map(|r| [&r[..1], &r[2..]].concat()).collect::<Vec<_>>();
+    assert_eq!(without_ends(&bench.cards(1).await), without_ends(&before.0));
+    assert_eq!(without_ends(&bench.cards(2).await), without_ends(&before.1));
+    let card = |rows: &[Vec<Option<String>>]| rows.iter().find(|r| r[0].as_deref() == Some("04A1B2C3")).cloned();
+    assert_eq!(card(&bench.cards(1).await), card(&before.0), "a card keeps its end");
+    assert!(user(store.reader(), 2).await.pins.iter().all(|p| p.expires == expiry(LATER)));
+}
+
+pub async fn only_the_chosen_pins_are_removed(bench: &Bench) {
+    bench.add_users(&[NewUser::new(1, "a"), NewUser::new(2, "b")]).await;
+    bench.add_card(1, &pin("1111"), Some(LONG_AGO), "").await;
+    bench.add_card(1, &pin("1112"), None, "").await;
+    bench.add_card(1, "04A1B2C3", None, "").await;
+    bench.add_card(2, &pin("2222"), None, "").await;
+    let store = bench.store().await;
+    let (one, two) = (user(store.reader(), 1).await, user(store.reader(), 2).await);
+    let changes = [remove_pins(&one, |pin| pin.expires.is_some()), remove_pins(&two, |_| true)];
+    let images = changes.each_ref().map(image);
+    assert_eq!(store.landed(&images).await.unwrap(), [false, false]);
+    assert_eq!(write(&store, &changes).await, [Outcome::Applied, Outcome::Applied]);
+    assert_eq!(store.landed(&images).await.unwrap(), [true, true]);
+    assert_eq!(bench.card_values(1).await, ["04A1B2C3".to_owned(), pin("1112")]);
+    assert_eq!(bench.card_values(2).await, Vec::<String>::new());
+}
+
+pub async fn new_ends_and_removals_compare_all_that_was_named(bench: &Bench) {
+    bench.add_user(NewUser::new(1, "a")).await;
+    bench.add_card(1, &pin("1111"), Some(LONG_AGO), "").await;
+    let store = bench.store().await;
+    let seen = user(store.reader(), 1).await;
+    bench.add_card(1, &pin("1112"), None, "").await;
+    let before = bench.cards(1).await;
+    for change in [end_pins(&seen, LATER, |_| true), remove_pins(&seen, |_| true)] {
+        assert_eq!(write(&store, std::slice::from_ref(&change)).await, [Outcome::ChangedMeanwhile], "a PIN came meanwhile");
+        assert_eq!(bench.cards(1).await, before);
+    }
+    let gone = UserChange { user: user_id(9), ..remove_pins(&seen, |_| true) };
+    assert_eq!(write(&store, &[gone]).await, [Outcome::ChangedMeanwhile], "nobody has that id");
+    let seen = user(store.reader(), 1).await;
+    let elsewhere = Membership { id: CostCenterId(11), number: 999 };
+    let (mut transaction, _) = store.begin(&[user_id(1)]).await.unwrap();
+    let torn = moved(end_pins(&seen, LATER, |_| true), elsewhere, has_pin());
+    assert_eq!(transaction.write(&[torn]).await.unwrap(), [Outcome::Torn]);
+    drop(transaction);
+    assert_eq!(bench.cards(1).await, before);
+}
+
 pub async fn a_move_compares_and_writes_both_halves(bench: &Bench) {
     let center = |id: i64, center: (i64, i64)| NewUser { center, ..NewUser::new(id, &format!("u{id}")) };
     bench.add_users(&[center(1, (11, 100)), center(2, (11, 100)), center(3, (12, 100)), center(4, (11, 100))]).await;
@@ -203,10 +267,7 @@ pub async fn dropping_rolls_back_and_frees_the_lock(bench: &Bench) {
         assert_eq!(transaction.write(&[change]).await.unwrap(), [Outcome::Applied]);
         drop(transaction);
     }
-    assert_eq!(
-        store.landed(&[AfterImage { user: user_id(1), pin: Some((stored("740218"), None)), cost_center: None }]).await.unwrap(),
-        [false]
-    );
+    assert_eq!(store.landed(&[image(&new_pin(&user(store.reader(), 1).await, "740218", None))]).await.unwrap(), [false]);
     assert_eq!(bench.card_values(1).await, Vec::<String>::new());
     assert_eq!(bench.center(1).await, (0, 0));
 }
@@ -249,6 +310,6 @@ pub async fn who_is_gone_is_changed_meanwhile(bench: &Bench) {
     assert_eq!(transaction.write(&[new_pin(&seen, "740218", None)]).await.unwrap(), [Outcome::ChangedMeanwhile]);
     assert_eq!(transaction.write(&[only_move(&seen, has_pin())]).await.unwrap(), [Outcome::ChangedMeanwhile]);
     assert!(matches!(transaction.commit().await, Committed::Yes));
-    let gone = AfterImage { user: user_id(1), pin: None, cost_center: None };
+    let gone = AfterImage { user: user_id(1), pins: Vec::new(), gone: Vec::new(), cost_center: None };
     assert_eq!(store.landed(&[gone]).await.unwrap(), [false]);
 }

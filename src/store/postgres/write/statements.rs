@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::config::schema_map::Value;
+use crate::inventory::StoredPin;
+use crate::store::{PinChange, PinTarget};
 
 pub(super) const APPLIED: i64 = 0;
 pub(super) const PIN_TAKEN: i64 = 1;
@@ -14,35 +16,68 @@ fn column<T>(batch: &[&UserChange], of: impl Fn(&UserChange) -> Option<T>, arg: 
 }
 
 impl Postgres {
-    /// `batch(id, value, ends)`, `held(id)`: whose new PIN stands somewhere in some form, and `own(at, id, value, ends, pin)`:
-    /// the rows that the batch's users have.
+    /// `found(at, id, value, raw)` and `own(at, id, value, ends, pin)`: the rows that the users of `batch` have.
     ///
     /// DISTINCT changes nothing in what is found: it tells the planner that the batch is the small side. Without it, and without
     /// an index, PostgreSQL 15 hashed a million cards for each batch, not the thousand users (measured: 3 times slower).
-    fn batch_of_pins(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> String {
+    fn own_rows(&self, layout: &Layout) -> String {
         let map = &self.db.map.cards;
-        let ids = column(batch, |c| Some(c.user.0), Arg::Ints, binder);
-        let values = column(batch, |c| c.pin.as_ref().map(|p| p.new.expose().to_owned()), Arg::Texts, binder);
-        let ends = column(batch, |c| c.pin.as_ref()?.expires.map(sql::writable), Arg::Ints, binder);
-        let forms: Vec<(i64, &str)> =
-            batch.iter().flat_map(|c| c.pin.iter().flat_map(|p| &p.forms).map(|form| (c.user.0, form.expose()))).collect();
-        let form_ids = binder.bind(Arg::Ints(forms.iter().map(|(id, _)| Some(*id)).collect()));
-        let forms = binder.bind(Arg::Texts(forms.iter().map(|(_, form)| Some((*form).to_owned())).collect()));
-        let value = format!("c.{}::text", quoted(&map.value));
         format!(
-            "batch(id, value, ends) {m} (SELECT b.* FROM unnest({ids}, {values}, {ends}) b),
-             forms(id, form) {m} (SELECT f.* FROM unnest({form_ids}, {forms}) f),
-             standing {m} (SELECT DISTINCT f.form FROM (SELECT DISTINCT f.form FROM forms f) f JOIN {cards} c ON {value} = f.form),
-             held {m} (SELECT DISTINCT f.id FROM forms f JOIN standing s ON s.form = f.form),
-             found {m} (SELECT c.ctid AS at, b.id, {value} AS value, c.{end} AS raw
+            "found {m} (SELECT c.ctid AS at, b.id, {value} AS value, c.{end} AS raw
                           FROM (SELECT DISTINCT b.id FROM batch b) b JOIN {cards} c ON c.{owner} = b.id),
              own {m} (SELECT o.at, o.id, o.value, {read} AS ends, {pin} AS pin FROM found o)",
             m = layout.materialized,
             cards = layout.cards,
             owner = quoted(&map.user),
+            value = format_args!("c.{}::text", quoted(&map.value)),
             end = quoted(&map.expires.column),
             read = expiry::read(&map.expires, "o.raw"),
             pin = is_pin(self.db.pin_format, "o.value", true),
+        )
+    }
+
+    /// `batch(id, value, ends)`, `held(id)`: whose new PIN stands somewhere in some form, and `own`.
+    fn batch_of_pins(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> String {
+        let new = |c: &UserChange| c.pin.as_ref().and_then(PinChange::new_pin).cloned();
+        let ids = column(batch, |c| Some(c.user.0), Arg::Ints, binder);
+        let values = column(batch, |c| new(c).map(|p| p.value.expose().to_owned()), Arg::Texts, binder);
+        let ends = column(batch, |c| new(c)?.expires.map(sql::writable), Arg::Ints, binder);
+        let news = batch.iter().filter_map(|c| Some((c.user.0, c.pin.as_ref()?.new_pin()?)));
+        let (form_ids, forms) =
+            news.flat_map(|(id, pin)| pin.forms.iter().map(move |form| (Some(id), Some(form.expose().to_owned())))).unzip();
+        let (form_ids, forms) = (binder.bind(Arg::Ints(form_ids)), binder.bind(Arg::Texts(forms)));
+        format!(
+            "batch(id, value, ends) {m} (SELECT b.* FROM unnest({ids}, {values}, {ends}) b),
+             forms(id, form) {m} (SELECT f.* FROM unnest({form_ids}, {forms}) f),
+             standing {m} (SELECT DISTINCT f.form FROM (SELECT DISTINCT f.form FROM forms f) f JOIN {cards} c ON {value} = f.form),
+             held {m} (SELECT DISTINCT f.id FROM forms f JOIN standing s ON s.form = f.form),
+             {own}",
+            m = layout.materialized,
+            cards = layout.cards,
+            value = format_args!("c.{}::text", quoted(&self.db.map.cards.value)),
+            own = self.own_rows(layout),
+        )
+    }
+
+    /// `named(id, value, ends, chosen)`: the PINs that the users must have, and `differing(id)`: who has others, counted with
+    /// multiplicity. `chosen` is 1 for those that the change is about.
+    fn named(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> String {
+        let old: Vec<(i64, &StoredPin, bool)> = batch
+            .iter()
+            .filter_map(|c| Some((c.user.0, c.pin.as_ref()?)))
+            .flat_map(|(id, pin)| pin.old.iter().map(move |old| (id, old, pin.is_about(old))))
+            .collect();
+        let ids = binder.bind(Arg::Ints(old.iter().map(|(id, ..)| Some(*id)).collect()));
+        let values = binder.bind(Arg::Texts(old.iter().map(|(_, pin, _)| Some(pin.value.expose().to_owned())).collect()));
+        let ends = binder.bind(Arg::Ints(old.iter().map(|(_, pin, _)| pin.expires.map(|at| at.0)).collect()));
+        let chosen = binder.bind(Arg::Ints(old.iter().map(|(.., chosen)| Some((*chosen).into())).collect()));
+        format!(
+            "named(id, value, ends, chosen) {m} (SELECT n.* FROM unnest({ids}, {values}, {ends}, {chosen}) n),
+             differing {m} (SELECT DISTINCT x.id FROM (
+                 SELECT y.id FROM (SELECT o.id, o.value, o.ends, 1 AS n FROM own o WHERE o.pin
+                                   UNION ALL SELECT n.id, n.value, n.ends, -1 FROM named n) y
+                  GROUP BY y.id, y.value, y.ends HAVING sum(y.n) <> 0) x)",
+            m = layout.materialized,
         )
     }
 
@@ -94,19 +129,10 @@ impl Postgres {
     /// gets another one, and is then missed rather than overwritten.
     pub(super) fn replace(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> String {
         let map = &self.db.map.cards;
-        let old: Vec<(i64, &crate::inventory::StoredPin)> =
-            batch.iter().flat_map(|c| c.pin.iter().flat_map(|p| &p.old).map(|old| (c.user.0, old))).collect();
-        let batch = self.batch_of_pins(layout, batch, binder);
-        let ids = binder.bind(Arg::Ints(old.iter().map(|(id, _)| Some(*id)).collect()));
-        let values = binder.bind(Arg::Texts(old.iter().map(|(_, pin)| Some(pin.value.expose().to_owned())).collect()));
-        let ends = binder.bind(Arg::Ints(old.iter().map(|(_, pin)| pin.expires.map(|at| at.0)).collect()));
+        let batch_rows = self.batch_of_pins(layout, batch, binder);
+        let named = self.named(layout, batch, binder);
         format!(
-            "WITH {batch},
-             named(id, value, ends) {m} (SELECT n.* FROM unnest({ids}, {values}, {ends}) n),
-             differing {m} (SELECT DISTINCT x.id FROM (
-                 SELECT y.id FROM (SELECT o.id, o.value, o.ends, 1 AS n FROM own o WHERE o.pin
-                                   UNION ALL SELECT n.id, n.value, n.ends, -1 FROM named n) y
-                  GROUP BY y.id, y.value, y.ends HAVING sum(y.n) <> 0) x),
+            "WITH {batch_rows}, {named},
              ready {m} (SELECT b.* FROM batch b LEFT JOIN held h ON h.id = b.id LEFT JOIN differing d ON d.id = b.id
                          WHERE h.id IS NULL AND d.id IS NULL),
              rows {m} (SELECT o.at, r.id, r.value, r.ends, row_number() OVER (PARTITION BY o.id ORDER BY o.at) AS place
@@ -127,6 +153,41 @@ impl Postgres {
             card = quoted(&map.value),
             end = quoted(&map.expires.column),
             write = expiry::write(&map.expires, "k.ends"),
+        )
+    }
+
+    /// Users whose PIN rows are exactly those named: the chosen rows get another end, or go. Nothing else of them changes.
+    pub(super) fn adjust(&self, layout: &Layout, batch: &[&UserChange], delete: bool, binder: &mut Binder) -> String {
+        let map = &self.db.map.cards;
+        let ids = column(batch, |c| Some(c.user.0), Arg::Ints, binder);
+        let end_of = |c: &UserChange| match c.pin.as_ref()?.to {
+            PinTarget::End { at, .. } => Some(sql::writable(at)),
+            PinTarget::New(_) | PinTarget::Gone { .. } => None,
+        };
+        let ends = column(batch, end_of, Arg::Ints, binder);
+        let named = self.named(layout, batch, binder);
+        let (cards, owner) = (&layout.cards, quoted(&map.user));
+        let done = match delete {
+            true => format!("DELETE FROM {cards} c USING rows k WHERE c.ctid = k.at AND c.{owner} = k.id RETURNING k.id"),
+            false => format!(
+                "UPDATE {cards} c SET {end} = {write} FROM rows k WHERE c.ctid = k.at AND c.{owner} = k.id RETURNING k.id",
+                end = quoted(&map.expires.column),
+                write = expiry::write(&map.expires, "k.ends"),
+            ),
+        };
+        format!(
+            "WITH batch(id, ends) {m} (SELECT b.* FROM unnest({ids}, {ends}) b), {own}, {named},
+             rows {m} (SELECT DISTINCT o.at, b.id, b.ends
+                         FROM batch b LEFT JOIN differing d ON d.id = b.id JOIN own o ON o.id = b.id
+                         JOIN named n ON n.id = o.id AND n.value = o.value
+                        WHERE d.id IS NULL AND o.pin AND n.chosen = 1 AND n.ends IS NOT DISTINCT FROM o.ends),
+             done AS ({done}),
+             hits AS (SELECT h.id, count(*) AS n FROM done h GROUP BY h.id),
+             wanted AS (SELECT k.id, count(*) AS n FROM rows k GROUP BY k.id)
+             SELECT b.id, (CASE WHEN w.n = s.n THEN {APPLIED} WHEN s.n IS NULL THEN {CHANGED} ELSE {TORN} END)::bigint
+               FROM batch b LEFT JOIN wanted w ON w.id = b.id LEFT JOIN hits s ON s.id = b.id",
+            m = layout.materialized,
+            own = self.own_rows(layout),
         )
     }
 
@@ -157,30 +218,40 @@ impl Postgres {
     /// a date, or a clock that skips an hour, does not hold every second.
     pub(super) fn standing(&self, layout: &Layout, images: &[AfterImage], binder: &mut Binder) -> String {
         let map = &self.db.map;
-        let mut ints = |of: &dyn Fn(usize, &AfterImage) -> Option<i64>| {
-            binder.bind(Arg::Ints(images.iter().enumerate().map(|(i, image)| of(i, image)).collect()))
-        };
-        let places = ints(&|i, _| i64::try_from(i).ok());
-        let ids = ints(&|_, image| Some(image.user.0));
-        let ends = ints(&|_, image| image.pin.as_ref().and_then(|(_, end)| end.map(|end: WallClock| sql::writable(end))));
-        let centers = ints(&|_, image| image.cost_center.as_ref().map(|c| c.id.0));
-        let numbers = ints(&|_, image| image.cost_center.as_ref().map(|c| c.number));
-        let values = images.iter().map(|image| image.pin.as_ref().map(|(value, _)| value.expose().to_owned())).collect();
+        let placed = || images.iter().enumerate().map(|(i, image)| (i64::try_from(i).ok(), image));
+        let mut ints = |values: Vec<Option<i64>>| binder.bind(Arg::Ints(values));
+        let places = ints(placed().map(|(place, _)| place).collect());
+        let ids = ints(placed().map(|(_, image)| Some(image.user.0)).collect());
+        let centers = ints(placed().map(|(_, image)| image.cost_center.as_ref().map(|c| c.id.0)).collect());
+        let numbers = ints(placed().map(|(_, image)| image.cost_center.as_ref().map(|c| c.number)).collect());
+        let (mut pin_places, mut pin_ids, mut values, mut ends, mut gone) = (vec![], vec![], vec![], vec![], vec![]);
+        for (place, image) in placed() {
+            let there = image.pins.iter().map(|(value, end)| (value, *end, 0));
+            for (value, end, is_gone) in there.chain(image.gone.iter().map(|value| (value, None, 1))) {
+                pin_places.push(place);
+                pin_ids.push(Some(image.user.0));
+                values.push(Some(value.expose().to_owned()));
+                ends.push(end.map(sql::writable));
+                gone.push(Some(is_gone));
+            }
+        }
+        let [pin_places, pin_ids, ends, gone] = [pin_places, pin_ids, ends, gone].map(ints);
         let values = binder.bind(Arg::Texts(values));
         let (center, number) = self.membership(layout);
-        let written = expiry::read(&map.cards.expires, &format!("({})", expiry::write(&map.cards.expires, "b.ends")));
+        let written = expiry::read(&map.cards.expires, &format!("({})", expiry::write(&map.cards.expires, "w.ends")));
         format!(
-            "WITH batch(place, id, value, ends, center, number) {m}
-                    (SELECT b.place, b.id, b.value, {written}, b.center, b.number
-                       FROM unnest({places}, {ids}, {values}, {ends}, {centers}, {numbers}) b(place, id, value, ends, center, number)),
+            "WITH batch(place, id, center, number) {m} (SELECT b.* FROM unnest({places}, {ids}, {centers}, {numbers}) b),
+                  wanted(place, id, value, ends, gone) {m}
+                    (SELECT w.place, w.id, w.value, {written}, w.gone
+                       FROM unnest({pin_places}, {pin_ids}, {values}, {ends}, {gone}) w(place, id, value, ends, gone)),
                   own {m} (SELECT b.id, c.{card}::text AS value, {read} AS ends
-                             FROM (SELECT DISTINCT b.id FROM batch b) b JOIN {cards} c ON c.{owner} = b.id),
-                  pins {m} (SELECT DISTINCT b.place FROM batch b JOIN own o ON o.id = b.id AND o.value = b.value
-                             WHERE o.ends IS NOT DISTINCT FROM b.ends),
+                             FROM (SELECT DISTINCT w.id FROM wanted w) b JOIN {cards} c ON c.{owner} = b.id),
+                  differing {m} (SELECT w.place FROM wanted w LEFT JOIN own o
+                                     ON o.id = w.id AND o.value = w.value AND (w.gone = 1 OR o.ends IS NOT DISTINCT FROM w.ends)
+                                  WHERE (o.id IS NULL) = (w.gone = 0)),
                   people {m} (SELECT b.place, {center} AS center, {number} AS number FROM batch b JOIN {users} u ON u.{id} = b.id)
-             SELECT DISTINCT b.place FROM batch b JOIN people q ON q.place = b.place LEFT JOIN pins p ON p.place = b.place
-              WHERE (b.value IS NULL OR p.place IS NOT NULL)
-                AND (b.center IS NULL OR (q.center = b.center AND q.number = b.number))",
+             SELECT DISTINCT b.place FROM batch b JOIN people q ON q.place = b.place LEFT JOIN differing d ON d.place = b.place
+              WHERE d.place IS NULL AND (b.center IS NULL OR (q.center = b.center AND q.number = b.number))",
             m = layout.materialized,
             cards = layout.cards,
             users = layout.users,

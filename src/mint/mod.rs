@@ -1,9 +1,13 @@
 //! Draws new credentials from the operating system's generator, in batches: no query for each PIN. Whether a drawn PIN is
 //! free is decided by the statement that inserts it; here it is made unpredictable, unbiased, not trivial and unique
 //! within its batch (product rule R7).
+//!
+//! Drawing at random is all that is needed while most PINs are free. Once it has failed, [`space`] is asked which ones are
+//! (R8).
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use rand::rngs::SysError;
 use rand::rngs::SysRng;
 use rand::{TryCryptoRng, TryRng};
 
@@ -11,20 +15,30 @@ use crate::domain::pin::is_trivial;
 use crate::domain::{Mailbox, PassId, Pin, PinLength};
 use crate::policy::PinRule;
 
+pub mod space;
+
+use space::Space;
+
 /// Why no PIN could be drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
+    /// Nothing is known of the space yet: it may only seem to be full.
     #[error("no unused PIN of {digits} digits was found in {tries} tries")]
     Crowded { digits: usize, tries: u32 },
+    /// All were looked at, and none is free.
+    #[error("none of the {space} PINs of {digits} digits is free: {taken} are taken, and the others are too easy or in quarantine")]
+    Full { digits: usize, space: u64, taken: u64 },
     #[error("drawing random digits failed")]
-    Random(#[source] rand::rngs::SysError),
+    Random(#[source] SysError),
 }
 
-/// Draws PINs that were not drawn before by the same mint. One mint serves one batch, repeated draws after a collision
-/// included.
+/// Draws PINs for one pass, none of them twice in a batch, repeated draws after a collision included.
 #[derive(Default)]
 pub struct Mint {
+    /// In the batch in hand.
     drawn: HashSet<Pin>,
+    /// Of which lengths it is known what is free.
+    spaces: BTreeMap<PinLength, Space>,
 }
 
 /// Draws for one PIN before the space counts as crowded. With half of a space used up, all of them miss once in 10^30.
@@ -35,9 +49,28 @@ impl Mint {
         Mint::default()
     }
 
+    /// From here on PINs that were drawn before may be drawn again: they stand in the database now, or nowhere.
+    pub fn next_batch(&mut self) {
+        self.drawn.clear();
+    }
+
+    /// Draws PINs of this length from what is free, from now on.
+    pub fn know(&mut self, length: PinLength, space: Space) {
+        self.spaces.insert(length, space);
+    }
+
+    pub fn knows(&self, length: PinLength) -> bool {
+        self.spaces.contains_key(&length)
+    }
+
     /// # Errors
-    /// [`MintError::Crowded`] when the batch alone nearly fills the space.
+    /// [`MintError::Full`] when there is none; [`MintError::Crowded`] when the batch alone nearly fills a space of which
+    /// nothing is known.
     pub fn pin(&mut self, rule: &PinRule) -> Result<Pin, MintError> {
+        if let Some(space) = self.spaces.get_mut(&rule.length) {
+            let full = MintError::Full { digits: rule.length.digits(), space: rule.length.space(), taken: space.taken() };
+            return space.draw(rule.allow_trivial).map_err(MintError::Random)?.ok_or(full);
+        }
         for _ in 0..TRIES {
             let digits = digits(&mut SysRng, rule.length).map_err(MintError::Random)?;
             if !rule.allow_trivial && is_trivial(digits.as_bytes()) {
@@ -49,6 +82,18 @@ impl Mint {
             }
         }
         Err(MintError::Crowded { digits: rule.length.digits(), tries: TRIES })
+    }
+}
+
+/// A number below `bound`, each as likely: what does not fit a whole number of times into 2^64 is thrown away.
+fn below<R: TryRng + TryCryptoRng>(random: &mut R, bound: u64) -> Result<u64, R::Error> {
+    let bound = bound.max(1);
+    let even = u64::MAX - u64::MAX % bound;
+    loop {
+        let number = random.try_next_u64()?;
+        if number < even {
+            return Ok(number % bound);
+        }
     }
 }
 
@@ -79,10 +124,9 @@ pub fn message_id(sender: &Mailbox) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::PinRewrite;
 
     fn rule(length: u8, allow_trivial: bool) -> PinRule {
-        PinRule { length: PinLength::new(length).unwrap(), rewrite: PinRewrite::Never, valid_for: None, allow_trivial }
+        PinRule { allow_trivial, ..crate::policy::samples::rule(length) }
     }
 
     #[test]

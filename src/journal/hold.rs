@@ -1,0 +1,57 @@
+//! Users on hold (R25): no pass changes anything of them until they are released.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::error::{Doing, JournalError};
+use super::{View, Writer};
+use crate::domain::{Timestamp, UserId};
+
+/// A user on hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hold {
+    pub user: UserId,
+    /// As it was when the hold began.
+    pub login: String,
+    pub since: Timestamp,
+    pub reason: String,
+}
+
+impl Writer {
+    pub(super) fn hold(&mut self, user: UserId, login: &str, reason: &str, now: Timestamp) -> Result<bool, JournalError> {
+        self.view
+            .db
+            .prepare_cached("INSERT INTO hold (user, login, since, reason) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")
+            .and_then(|mut s| s.execute(params![user.0, login, now.0, reason]))
+            .map(|inserted| inserted > 0)
+            .writing("a hold")
+    }
+
+    pub(super) fn release(&mut self, user: UserId) -> Result<bool, JournalError> {
+        self.view
+            .db
+            .prepare_cached("DELETE FROM hold WHERE user = ?1")
+            .and_then(|mut s| s.execute([user.0]))
+            .map(|deleted| deleted > 0)
+            .writing("the end of a hold")
+    }
+}
+
+impl View {
+    pub(super) fn holds(&self, limit: usize) -> Result<Vec<Hold>, JournalError> {
+        const WHAT: &str = "holds";
+        let sql = "SELECT user, login, since, reason FROM hold ORDER BY since DESC, user LIMIT ?1";
+        let mut rows = self.db.prepare_cached(sql).reading(WHAT)?;
+        rows.query_map([limit as i64], told).and_then(Iterator::collect).reading(WHAT)
+    }
+
+    pub(super) fn hold_of(&self, user: UserId) -> Result<Option<Hold>, JournalError> {
+        self.db
+            .prepare_cached("SELECT user, login, since, reason FROM hold WHERE user = ?1")
+            .and_then(|mut s| s.query_row([user.0], told).optional())
+            .reading("a hold")
+    }
+}
+
+fn told(row: &Row<'_>) -> Result<Hold, rusqlite::Error> {
+    Ok(Hold { user: UserId(row.get(0)?), login: row.get(1)?, since: Timestamp(row.get(2)?), reason: row.get(3)? })
+}

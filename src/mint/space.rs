@@ -1,0 +1,235 @@
+//! All PINs of one length, and which of them are free: for when drawing at random keeps hitting PINs that somebody has.
+//!
+//! One bit a PIN. What the database holds as digits is marked at once; what it holds as a digest is found by hashing every
+//! PIN of that length, which takes a quarter of a second for six digits on one core and a hundred times that for eight. From
+//! then on a draw is exact: uniform over what is free, down to the last one, and then a clear no.
+
+use std::thread;
+
+use rand::rngs::SysError;
+use rand::rngs::SysRng;
+
+use super::below;
+use crate::domain::pin::{Trace, digest, is_trivial, trace};
+use crate::domain::{Pin, PinLength, StoredValue};
+
+/// Longer PINs are never looked through: of 10^9, no site uses so many that drawing at random keeps failing.
+pub const LONGEST: u8 = 8;
+
+/// The stored values that matter for one length, while they are read.
+pub struct Survey {
+    length: PinLength,
+    bits: Vec<u64>,
+    digests: Vec<u128>,
+}
+
+/// Which PINs of one length nobody has.
+pub struct Space {
+    length: PinLength,
+    /// Set: taken, or drawn from here.
+    bits: Vec<u64>,
+    /// Set: too easy.
+    trivial: Vec<u64>,
+    /// How many were taken when we looked.
+    taken: u64,
+}
+
+impl Survey {
+    /// `None` where the length is more than [`LONGEST`].
+    pub fn new(length: PinLength) -> Option<Survey> {
+        (length.digits() <= LONGEST.into()).then(|| Survey { length, bits: blank(length), digests: Vec::new() })
+    }
+
+    /// One value of the card column, in whatever form.
+    pub fn add(&mut self, stored: &StoredValue) {
+        match trace(stored.expose()) {
+            Some(Trace::Digits(digits)) if digits.len() == self.length.digits() => {
+                if let Ok(number) = digits.parse() {
+                    set(&mut self.bits, number);
+                }
+            }
+            Some(Trace::Digest(digest)) => self.digests.push(digest),
+            Some(Trace::Digits(_)) | None => {}
+        }
+    }
+
+    /// Looks which PINs the digests are of, on all cores. Blocks for as long as the module says.
+    pub fn finish(self) -> Space {
+        let Survey { length, mut bits, mut digests } = self;
+        digests.sort_unstable();
+        digests.dedup();
+        let mut trivial = blank(length);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let part = bits.len().div_ceil(cores).max(1);
+        let digests = &digests;
+        thread::scope(|scope| {
+            for (n, (bits, trivial)) in bits.chunks_mut(part).zip(trivial.chunks_mut(part)).enumerate() {
+                scope.spawn(move || look(length, n * part * 64, digests, bits, trivial));
+            }
+        });
+        let taken = bits.iter().map(|word| u64::from(word.count_ones())).sum();
+        Space { length, bits, trivial, taken }
+    }
+}
+
+/// Marks what is taken and what is trivial among the PINs from `first` on.
+fn look(length: PinLength, first: usize, digests: &[u128], bits: &mut [u64], trivial: &mut [u64]) {
+    for place in 0..bits.len() * 64 {
+        let number = (first + place) as u64;
+        let (word, bit) = (place / 64, 1 << (place % 64));
+        if number >= length.space() {
+            return;
+        }
+        let pin = digits(length, number);
+        if is_trivial(pin.expose().as_bytes()) {
+            trivial[word] |= bit;
+        }
+        if !digests.is_empty() && digests.binary_search(&digest(pin.expose())).is_ok() {
+            bits[word] |= bit;
+        }
+    }
+}
+
+impl Space {
+    /// One of the free PINs, each as likely as any other; it is not free from then on. `None`: there is none.
+    ///
+    /// # Errors
+    /// When the operating system gives no random numbers.
+    pub fn draw(&mut self, allow_trivial: bool) -> Result<Option<Pin>, SysError> {
+        let free = self.free(allow_trivial);
+        if free == 0 {
+            return Ok(None);
+        }
+        let mut rank = below(&mut SysRng, free)?;
+        for word in 0..self.bits.len() {
+            let open = !self.closed(word, allow_trivial);
+            let here = u64::from(open.count_ones());
+            if rank >= here {
+                rank -= here;
+                continue;
+            }
+            // Without its lowest bits, one for each rank below ours.
+            let rest = (0..rank).fold(open, |open, _| open & (open - 1));
+            let number = word as u64 * 64 + u64::from(rest.trailing_zeros());
+            set(&mut self.bits, number);
+            return Ok(Some(digits(self.length, number)));
+        }
+        Ok(None)
+    }
+
+    /// How many can still be drawn.
+    pub fn free(&self, allow_trivial: bool) -> u64 {
+        (0..self.bits.len()).map(|word| u64::from((!self.closed(word, allow_trivial)).count_ones())).sum()
+    }
+
+    /// How many somebody had when we looked.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    fn closed(&self, word: usize, allow_trivial: bool) -> u64 {
+        // The last word of all may reach beyond the space; there no PIN is open.
+        let beyond = (word as u64 + 1) * 64;
+        let outside = match beyond.saturating_sub(self.length.space()) {
+            0 => 0,
+            too_many => u64::MAX << (64 - too_many.min(64)).min(63),
+        };
+        self.bits[word] | outside | if allow_trivial { 0 } else { self.trivial[word] }
+    }
+}
+
+fn blank(length: PinLength) -> Vec<u64> {
+    vec![0; (length.space() as usize).div_ceil(64)]
+}
+
+fn set(bits: &mut [u64], number: u64) {
+    if let Some(word) = bits.get_mut((number / 64) as usize) {
+        *word |= 1 << (number % 64);
+    }
+}
+
+fn digits(length: PinLength, number: u64) -> Pin {
+    Pin::new(format!("{number:0width$}", width = length.digits()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::domain::PinFormat;
+
+    fn length(digits: u8) -> PinLength {
+        PinLength::new(digits).unwrap()
+    }
+
+    fn pin(text: &str) -> Pin {
+        Pin::new(text.to_owned())
+    }
+
+    fn draw_all(space: &mut Space, allow_trivial: bool) -> BTreeSet<String> {
+        let mut drawn = BTreeSet::new();
+        while let Some(pin) = space.draw(allow_trivial).unwrap() {
+            assert!(drawn.insert(pin.expose().to_owned()), "drawn twice");
+        }
+        drawn
+    }
+
+    #[test]
+    fn what_stands_in_any_form_is_not_drawn_and_all_else_is_to_the_last() {
+        let mut survey = Survey::new(length(3)).unwrap();
+        let held = ["042", "137", "958", "604"];
+        for (n, held) in held.iter().enumerate() {
+            survey.add(&PinFormat::every_form(&pin(held))[n]);
+        }
+        // Of other lengths, or cards.
+        for other in ["0042", "PIN42", "04A1B2C3", "PINEAPPLE"] {
+            survey.add(&StoredValue::new(other.to_owned()));
+        }
+        survey.add(&PinFormat::Md5.encode(&pin("0501")));
+        let mut space = survey.finish();
+        assert_eq!((space.taken(), space.free(true)), (4, 996));
+        let drawn = draw_all(&mut space, true);
+        assert_eq!(drawn.len(), 996);
+        assert!(held.iter().all(|held| !drawn.contains(*held)));
+        assert!(drawn.contains("501") && drawn.contains("000"));
+        assert_eq!(space.free(true), 0);
+    }
+
+    #[test]
+    fn trivial_pins_are_left_where_they_are_refused() {
+        let mut space = Survey::new(length(2)).unwrap().finish();
+        let drawn = draw_all(&mut space, false);
+        assert!(drawn.iter().all(|pin| !is_trivial(pin.as_bytes())));
+        let trivial = (0..100).filter(|n| is_trivial(format!("{n:02}").as_bytes())).count();
+        assert_eq!(drawn.len(), 100 - trivial);
+        assert_eq!(draw_all(&mut space, true).len(), trivial, "whoever allows them gets the rest");
+    }
+
+    #[test]
+    fn draws_are_uniform_over_what_is_free() {
+        // 100 PINs of which 40 are free: each is drawn first as often as any other.
+        let mut counts = std::collections::BTreeMap::<String, f64>::new();
+        const ROUNDS: usize = 8000;
+        let mut survey = Survey::new(length(2)).unwrap();
+        (0..60).for_each(|n| survey.add(&PinFormat::Md5.encode(&pin(&format!("{:02}", n * 37 % 100)))));
+        let looked = survey.finish();
+        for _ in 0..ROUNDS {
+            let mut space = Space { bits: looked.bits.clone(), trivial: looked.trivial.clone(), ..looked };
+            let drawn = space.draw(true).unwrap().unwrap();
+            *counts.entry(drawn.expose().to_owned()).or_default() += 1.0;
+        }
+        assert_eq!(counts.len(), 40);
+        let expected = ROUNDS as f64 / 40.0;
+        let chi: f64 = counts.values().map(|n| (n - expected).powi(2) / expected).sum();
+        assert!(chi < 100.0, "chi-square {chi} with 39 degrees of freedom: above 100 once in ten million");
+    }
+
+    #[test]
+    fn a_length_that_is_no_multiple_of_a_word_has_no_pins_beyond_its_end() {
+        let mut space = Survey::new(length(1)).unwrap().finish();
+        assert_eq!(space.free(true), 10);
+        assert_eq!(draw_all(&mut space, true).len(), 10);
+        assert!(Survey::new(length(9)).is_none());
+    }
+}

@@ -1,0 +1,133 @@
+//! From a step to what will be written, journaled and told of one user.
+
+use crate::config::schema_map::{ExpiresKind, ExpiresMap};
+use crate::config::{Config, DatabaseConfig};
+use crate::domain::{CostCenter, PinFormat, Timestamp, WallClock};
+use crate::inventory::{StoredPin, User};
+use crate::journal::{Announcement, IssuedPin, Lane, NewIssuance, PinWritten};
+use crate::mint::{self, Mint, MintError};
+use crate::plan::{PinAction, Planner, Step, rules};
+use crate::policy::PinRule;
+use crate::store::{Move, NewPin, PinChange, PinTarget, UserChange};
+
+/// A user with all that will be written, journaled and told of him.
+pub(super) struct Staged {
+    pub step: Step,
+    pub user: User,
+    pub change: UserChange,
+    pub issuance: NewIssuance,
+}
+
+/// What is the same for all users of a batch.
+pub(super) struct Preparing<'a> {
+    pub config: &'a Config,
+    pub database: &'a DatabaseConfig,
+    pub planner: Planner<'a>,
+    pub utc: Timestamp,
+    pub lane: Lane,
+}
+
+impl Preparing<'_> {
+    /// # Errors
+    /// When no PIN can be drawn.
+    pub(super) fn stage(&self, step: Step, user: User, mint: &mut Mint) -> Result<Staged, MintError> {
+        let policy = &self.config.policies[step.policy()];
+        let target = step.cost_center.and_then(|_| self.planner.target(step.policy()));
+        let (change, written) = match (step.pin, &policy.pin) {
+            (Some(pin), Some(rule)) => self.pins(pin.action, &step, rule, &user, mint).map(Option::unzip)?,
+            _ => (None, None),
+        };
+        let change =
+            UserChange { user: user.id, pin: change, cost_center: target.map(|to| Move { from: user.cost_center, to: to.clone() }) };
+        let issuance = NewIssuance {
+            user: user.id,
+            login: user.login.clone(),
+            policy: policy.name.clone(),
+            pin: written,
+            moved: change.cost_center.as_ref().map(|m| (m.from, m.to.clone())),
+            replaced_unexpected: u32::try_from(step.replaces()).unwrap_or(u32::MAX),
+            quarantine: policy.pin.as_ref().map(|rule| rule.quarantine).unwrap_or_default(),
+            announcement: step.issues().then(|| self.announcement(&step, &user, target)).flatten(),
+            due_since: self.utc,
+            lane: self.lane,
+        };
+        Ok(Staged { step, user, change, issuance })
+    }
+
+    /// `None`: what the step was about is not there any more.
+    fn pins(
+        &self,
+        action: PinAction,
+        step: &Step,
+        rule: &PinRule,
+        user: &User,
+        mint: &mut Mint,
+    ) -> Result<Option<(PinChange, PinWritten)>, MintError> {
+        let pins: Vec<StoredPin> = self.planner.touched(step, user).into_iter().cloned().collect();
+        let end = |at, written: fn(Vec<StoredPin>, WallClock) -> PinWritten| {
+            Some((PinTarget::End { pins: pins.clone(), at }, written(pins.clone(), at)))
+        };
+        let both = match action {
+            PinAction::Issue => {
+                let (new, issued) = self.new_pin(step, rule, user, mint)?;
+                Some((PinTarget::New(new), PinWritten::Issued(issued)))
+            }
+            PinAction::Extend => {
+                self.planner.expiry(step.policy(), user).and_then(|at| end(at, |pins, to| PinWritten::Extended { pins, to }))
+            }
+            PinAction::Expire => {
+                let at = ended(&self.database.map.cards.expires, self.planner.now().wall);
+                end(at, |pins, to| PinWritten::Expired { pins, to })
+            }
+            PinAction::Delete => Some((PinTarget::Gone { pins: pins.clone() }, PinWritten::Deleted { pins: pins.clone() })),
+        };
+        Ok(both.map(|(to, written)| (PinChange { old: user.pins.clone(), to }, written)))
+    }
+
+    fn new_pin(&self, step: &Step, rule: &PinRule, user: &User, mint: &mut Mint) -> Result<(NewPin, IssuedPin), MintError> {
+        let pin = mint.pin(rule)?;
+        let expires = self.planner.expiry(step.policy(), user);
+        let value = self.database.pin_format.encode(&pin);
+        let new = NewPin { value: value.clone(), forms: PinFormat::every_form(&pin), expires };
+        Ok((new, IssuedPin { pin, stored: value, expires, replaced: user.pins.clone() }))
+    }
+
+    /// Another PIN in place of one that cannot be used.
+    ///
+    /// # Errors
+    /// When no PIN can be drawn.
+    pub(super) fn redraw(&self, staged: &mut Staged, mint: &mut Mint) -> Result<(), MintError> {
+        let Staged { step, user, change, issuance } = staged;
+        if let (Some(rule), Some(change)) = (&self.config.policies[step.policy()].pin, &mut change.pin) {
+            let (new, issued) = self.new_pin(step, rule, user, mint)?;
+            change.to = PinTarget::New(new);
+            issuance.pin = Some(PinWritten::Issued(issued));
+        }
+        Ok(())
+    }
+
+    fn announcement(&self, step: &Step, user: &User, target: Option<&CostCenter>) -> Option<Announcement> {
+        let policy = &self.config.policies[step.policy()];
+        let recipient = rules::recipient(policy, user).ok().flatten()?;
+        let sender = self.config.mail.from.as_ref()?;
+        Some(Announcement {
+            recipient,
+            template: policy.notify.template.clone()?,
+            message_id: mint::message_id(&sender.address),
+            username: user.login.clone(),
+            name: user.name.clone(),
+            surname: user.surname.clone(),
+            cost_center: target.map(|place| place.name.clone()),
+        })
+    }
+}
+
+/// The end of a PIN that ends now. A date is written rounded up, so that a PIN lives at least as long as was promised: here
+/// the day has to have begun already.
+fn ended(column: &ExpiresMap, now: WallClock) -> WallClock {
+    const DAY: i64 = 86_400;
+    match column.kind {
+        ExpiresKind::Date => WallClock(now.0 - now.0.rem_euclid(DAY)),
+        _ => now,
+    }
+}
