@@ -128,10 +128,6 @@ fn acts(action: PinAction, reason: Reason, touched: u8, unexpected: u8) -> Verdi
     Verdict::Due(Step { pin, ..step(7, None, touched, unexpected) })
 }
 
-fn failed(failure: Failure) -> Verdict {
-    Verdict::Failed { policy: 0, failure }
-}
-
 fn issue() -> Verdict {
     due(Some(Reason::PinMissing), None, 0, 0)
 }
