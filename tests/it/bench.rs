@@ -334,6 +334,14 @@ pub fn new_pin(user: &User, digits: &str, expires: Option<i64>) -> UserChange {
     UserChange { user: user.id, pin: Some(change), cost_center: None }
 }
 
+/// The same, with another text as the stored value: anything that a column can hold.
+pub fn with_value(mut change: UserChange, value: &str) -> UserChange {
+    if let Some(PinTarget::New(new)) = change.pin.as_mut().map(|pin| &mut pin.to) {
+        new.value = StoredValue::new(value.to_owned());
+    }
+    change
+}
+
 /// Another end for those of the user's PINs that `chosen` picks.
 pub fn end_pins(user: &User, at: i64, chosen: impl Fn(&StoredPin) -> bool) -> UserChange {
     let pins = user.pins.iter().filter(|pin| chosen(pin)).cloned().collect();

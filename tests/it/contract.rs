@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 
 use crate::bench::{
     Bench, LATER, LONG_AGO, NewUser, end_pins, has_pin, ids, moved, named, new_pin, only_move, pin, read, remove_pins, stored, user,
-    user_id,
+    user_id, with_value,
 };
 
 #[cfg(unix)]

@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use credkeeper::config::DatabaseTarget;
-use credkeeper::domain::StoredValue;
 use credkeeper::store::{Committed, Filter, Outcome, Store};
 
-use crate::bench::{Bench, NewUser, new_pin, pin, read, user, user_id};
+use crate::bench::{Bench, NewUser, new_pin, pin, read, user, user_id, with_value};
 
 /// Ends every session of credkeeper on this database, as an administrator or a restart would.
 async fn cut(bench: &Bench) {
@@ -73,7 +72,10 @@ async fn a_lock_that_is_not_given_in_time_is_told() {
     let (one, two) = (bench.store().await, bench.store().await);
     let (transaction, _) = one.begin(&[user_id(1)]).await.unwrap();
     let start = Instant::now();
-    let error = two.landed(&[credkeeper::store::AfterImage { user: user_id(1), pin: None, cost_center: None }]).await.unwrap_err();
+    let error = two
+        .landed(&[credkeeper::store::AfterImage { user: user_id(1), pins: Vec::new(), gone: Vec::new(), cost_center: None }])
+        .await
+        .unwrap_err();
     assert_eq!((error.kind(), error.is_transient()), ("lock_timeout", true));
     assert!((9..14).contains(&start.elapsed().as_secs()));
     drop(transaction);
@@ -129,16 +131,9 @@ async fn no_error_quotes_a_stored_value() {
     let (_, told) = texts(new_pin(&seen, "740218", None)).await;
     bench.sql("DROP TRIGGER tell ON tenant_1.users_cards").await;
     let long = "LEAK".repeat(20);
-    let mut change = new_pin(&seen, "740218", None);
-    if let Some(pin) = &mut change.pin {
-        pin.new = StoredValue::new(long.clone());
-    }
-    let (kind, refused) = texts(change.clone()).await;
+    let (kind, refused) = texts(with_value(new_pin(&seen, "740218", None), &long)).await;
     assert_eq!(kind, "constraint");
-    if let Some(pin) = &mut change.pin {
-        pin.new = StoredValue::new("LEAK".repeat(100));
-    }
-    let (_, cut) = texts(change).await;
+    let (_, cut) = texts(with_value(new_pin(&seen, "740218", None), &"LEAK".repeat(100))).await;
     for text in [told, refused, cut] {
         assert!(!text.contains("LEAK") && !text.contains(&pin("740218")[3..]), "{text}");
     }

@@ -295,10 +295,7 @@ pub async fn hostile_text_goes_in_and_out_unchanged(bench: &Bench) {
         assert_eq!(found, std::slice::from_ref(user), "{text:?}");
     }
     // A stored value can be anything too.
-    let mut change = new_pin(&all[0], "740218", None);
-    if let Some(PinTarget::New(pin)) = change.pin.as_mut().map(|pin| &mut pin.to) {
-        pin.value = StoredValue::new("'); DELETE FROM users; -- \\ $1 ž".into());
-    }
+    let change = with_value(new_pin(&all[0], "740218", None), "'); DELETE FROM users; -- \\ $1 ž");
     assert_eq!(write(&store, &[change]).await, [Outcome::Applied]);
     assert!(bench.card_values(1).await.contains(&"'); DELETE FROM users; -- \\ $1 ž".to_owned()));
     assert_eq!(read(store.reader(), &Filter::default()).await.len(), texts.len());
