@@ -238,7 +238,8 @@ fn read_end(map: &ExpiresMap, column: &str) -> String {
     let seconds = match map.kind {
         ExpiresKind::Timestamp | ExpiresKind::Timestamptz | ExpiresKind::Date => return format!("unixepoch({column})"),
         ExpiresKind::EpochSeconds => column.to_owned(),
-        ExpiresKind::EpochMillis => format!("floor({column} / 1000.0)"),
+        // Rounded down before 1970 too; SQLite's own division rounds towards zero.
+        ExpiresKind::EpochMillis => format!("(({column} - (({column} % 1000) + 1000) % 1000) / 1000)"),
     };
     match map.zone {
         Zone::Utc => format!("CAST({seconds} AS integer)"),
