@@ -15,6 +15,7 @@ mod pg;
 mod pin_space;
 mod pin_table;
 mod properties;
+mod random_policies;
 mod sandbox;
 mod site;
 mod small_site;

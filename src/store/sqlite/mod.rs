@@ -336,3 +336,22 @@ impl<'a, T> Chunk<'a, T> {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Task))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `floor` would do, but this SQLite has no such function.
+    #[test]
+    fn milliseconds_are_read_as_whole_seconds_rounded_down() {
+        let map = ExpiresMap { column: "end".to_owned(), kind: ExpiresKind::EpochMillis, zone: Zone::Utc };
+        let db = Connection::open_in_memory().unwrap();
+        let read =
+            |value: &str| -> Option<i64> { db.query_row(&format!("SELECT {}", read_end(&map, value)), [], |row| row.get(0)).unwrap() };
+        for (value, seconds) in
+            [("1999", Some(1)), ("0", Some(0)), ("-1", Some(-1)), ("-1000", Some(-1)), ("-1001", Some(-2)), ("NULL", None)]
+        {
+            assert_eq!(read(value), seconds, "{value}");
+        }
+    }
+}
