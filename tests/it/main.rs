@@ -11,6 +11,7 @@ mod inspection;
 mod leaks;
 mod mail;
 mod mail_tls;
+mod operate;
 mod pg;
 mod pin_space;
 mod pin_table;

@@ -53,7 +53,7 @@ impl Site {
         site
     }
 
-    async fn empty() -> Site {
+    pub async fn empty() -> Site {
         let database = TestDb::new().await;
         let mail = SmtpServer::start();
         let site = Site {
