@@ -131,8 +131,8 @@ impl<'a> Planner<'a> {
             |wanted: &[CostCenterRef]| wanted.iter().filter_map(|w| self.places.get(w)).any(|place| place.id == user.cost_center.id);
         let any = |conditions: &[CostCenterRef], holds: bool| conditions.is_empty() || holds;
         let checks = [
-            (Mismatch::Username, selector.username.as_ref().is_none_or(|p| p.matches(&user.login))),
-            (Mismatch::Email, selector.email.as_ref().is_none_or(|p| p.matches(&user.email))),
+            (Mismatch::Username, selector.username.as_ref().is_none_or(|p| p.matches(&user.login) == Ok(true))),
+            (Mismatch::Email, selector.email.as_ref().is_none_or(|p| p.matches(&user.email) == Ok(true))),
             (Mismatch::CostCenter, any(&selector.cost_center, in_any(&selector.cost_center))),
             (Mismatch::NotCostCenter, any(&selector.not_cost_center, !in_any(&selector.not_cost_center))),
             (Mismatch::HasCard, selector.has_card.is_none_or(|wanted| wanted == (user.cards > 0))),
