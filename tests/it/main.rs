@@ -11,6 +11,7 @@ mod inspection;
 mod leaks;
 mod mail;
 mod mail_tls;
+mod patterns;
 mod pg;
 mod properties;
 mod random_site;
