@@ -128,7 +128,7 @@ policies:
     assert_eq!((from.name.as_deref(), from.address.address()), (Some("Print Service"), "print@example.com"));
     let policy = &mailed.policies[0];
     assert_eq!((&policy.notify.to, policy.notify.template.as_deref()), (&Recipient::Email, Some("visitor")));
-    assert!(policy.selector.username.as_ref().is_some_and(|pattern| pattern.matches("a@b.c")));
+    assert!(policy.selector.username.as_ref().is_some_and(|pattern| pattern.matches("a@b.c") == Ok(true)));
     assert_eq!(policy.placement, Some(Placement::MoveTo(CostCenterRef::Name("Has PIN".to_owned()))));
     assert!(mailed.templates["visitor"].tells(Variable::Pin));
 }

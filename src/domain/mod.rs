@@ -13,7 +13,7 @@ pub mod time;
 
 pub use ids::{CostCenter, CostCenterId, CostCenterRef, IssuanceId, PassId, PolicyName, UserId};
 pub use mailbox::Mailbox;
-pub use pattern::Pattern;
+pub use pattern::{Pattern, TooManySteps};
 pub use pin::{PinFormat, PinLength};
 pub use printable::printable;
 pub use secret::{Key, Pin, Secret, StoredValue};

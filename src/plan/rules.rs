@@ -16,7 +16,8 @@ use std::collections::BTreeSet;
 
 use super::{Failure, PinAction, PinStep, Reason, Skip, Step, Untouched, Verdict, pins};
 use crate::domain::mailbox::NotAMailbox;
-use crate::domain::{CostCenter, CostCenterRef, Mailbox, Pattern, PolicyName, StoredValue, WallClock};
+use crate::domain::pattern::TooManySteps;
+use crate::domain::{CostCenter, CostCenterRef, Mailbox, PolicyName, StoredValue, WallClock};
 use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPin, User};
 use crate::policy::{PinRewrite, PinRule, Placement, Policy, Recipient, Selector};
 
@@ -197,14 +198,17 @@ impl<'a> Planner<'a> {
         if let Some((which, _)) = cheap.into_iter().find(|(_, holds)| !holds) {
             return Ok(Some(which));
         }
-        let matches = |pattern: &Option<Pattern>, text: &str| pattern.as_ref().is_none_or(|p| p.matches(text));
-        if !matches(&selector.username, &user.login) {
-            return Ok(Some(Mismatch::Username));
+        let mut undecided = None;
+        for (which, pattern, text) in
+            [(Mismatch::Username, &selector.username, &user.login), (Mismatch::Email, &selector.email, &user.email)]
+        {
+            match pattern.as_ref().map_or(Ok(true), |pattern| pattern.matches(text)) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Some(which)),
+                Err(TooManySteps) => undecided = undecided.or(Some(which)),
+            }
         }
-        if !matches(&selector.email, &user.email) {
-            return Ok(Some(Mismatch::Email));
-        }
-        Ok(None)
+        undecided.map_or(Ok(None), Err)
     }
 
     fn need(&self, policy: &Policy, owner: Owner, user: &User) -> Need {

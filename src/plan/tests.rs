@@ -154,6 +154,9 @@ fn the_table() {
     let left = || Facts { keeper: Some(PolicyName("left".into())), ..Facts::default() };
     let places_are_taken_in_turns =
         || vec![policy("back").from("Has PIN").to("Needs PIN"), policy("forth").from("Needs PIN").to("Has PIN")];
+    // Python would search for years.
+    const ENDLESS: &str = r"(a+)+\1b";
+    let long = "a".repeat(60);
     #[rustfmt::skip]
     let table: Vec<(&str, Vec<Policy>, User, Facts, Verdict)> = vec![
         ("a user without a PIN gets one", vec![policy("p")], user(), none(), issue()),
@@ -239,6 +242,9 @@ fn the_table() {
         ("a move that an earlier policy would go on with is refused", vec![policy("on").from("Has PIN").to("Needs PIN"), policy("p").to("Has PIN")], user().at(OTHER).pin(None, false), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
         ("a move to where an earlier policy is content is none", vec![policy("there").from("Has PIN"), policy("p").to("Has PIN")], user(), none(), Verdict::Due(Step { policy: 1, cost_center: Some(CostCenterDiffers), ..step(7, Some(PinMissing), 0, 0) })),
         ("an earlier policy that would cap what this one issues is refused", vec![caps(Never).from("Has PIN"), policy("p").to("Has PIN")], user(), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
+        ("a pattern that cannot be decided makes the user fail under its policy", vec![policy("q").for_logins("x"), policy("p").for_logins(ENDLESS), policy("r")], user().login(&long), none(), Verdict::Failed { policy: 1, failure: Failure::PatternSteps }),
+        ("unless an earlier policy owns the user", vec![policy("q").telling(Recipient::Nobody), policy("p").for_logins(ENDLESS)], user().login(&long), none(), issue()),
+        ("or another condition of the policy fails", vec![policy("p").for_logins(ENDLESS).from("Has PIN"), policy("r").telling(Recipient::Nobody)], user().login(&long), none(), Verdict::Due(Step { policy: 1, ..step(7, Some(PinMissing), 0, 0) })),
         ("a move alone needs no address", vec![move_only().telling(Recipient::Email)], user(), none(), due(None, Some(CostCenterDiffers), 0, 0)),
     ];
     let places = places();

@@ -12,6 +12,7 @@ mod leaks;
 mod mail;
 mod mail_tls;
 mod operate;
+mod patterns;
 mod pg;
 mod pin_space;
 mod pin_table;

@@ -118,7 +118,7 @@ impl Stopped {
 }
 
 /// Debian's interpreter where there is one: python3-aiosmtpd belongs to it, not to a newer one earlier on the path.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let debian = PathBuf::from("/usr/bin/python3");
     if debian.exists() { debian } else { PathBuf::from("python3") }
 }
