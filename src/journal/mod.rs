@@ -21,8 +21,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::config::JournalConfig;
-use crate::domain::{CostCenter, IssuanceId, Mailbox, PassId, Pin, PolicyName, StoredValue, Timestamp, UserId, WallClock};
-use crate::inventory::{Facts, Membership, StoredPin, User};
+use crate::domain::{IssuanceId, PassId, PolicyName, StoredValue, Timestamp, UserId};
+use crate::inventory::{Facts, User};
 
 mod blob;
 mod desk;
@@ -31,6 +31,7 @@ mod file;
 mod freed;
 mod history;
 mod hold;
+mod issuance;
 mod issue;
 mod ledger;
 mod outbox;
@@ -45,6 +46,7 @@ mod visit;
 pub use error::JournalError;
 pub use history::HistoryRow;
 pub use hold::Hold;
+pub use issuance::{Announcement, BatchId, IssuedPin, Lane, NewIssuance, PinWritten};
 pub use issue::{Unresolved, Written};
 pub use ledger::StateCounts;
 pub use outbox::{Answer, Answered, PendingMail};
@@ -61,103 +63,6 @@ pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// How many rows are looked through in one step of [`Journal::forget_old`], so that mail and passes need not wait for it.
 const FORGET_ROWS: u32 = 2000;
-
-/// One user's changes in one transaction, and the one mail about them, as handed over before COMMIT.
-#[derive(Clone, Debug)]
-pub struct NewIssuance {
-    pub user: UserId,
-    pub login: String,
-    pub policy: PolicyName,
-    pub pin: Option<PinWritten>,
-    pub moved: Option<(Membership, CostCenter)>,
-    /// `None`: nobody is told (no credential, or `notify.to: none`).
-    pub announcement: Option<Announcement>,
-    /// When the user was first seen due in this pass.
-    pub due_since: Timestamp,
-    pub lane: Lane,
-    /// How many stored PINs go, without the renewals at the moment that our own ledger wrote for them: those count towards no
-    /// limit (R23).
-    pub replaced_unexpected: u32,
-    /// For how long the PINs that go are given to nobody.
-    pub quarantine: Duration,
-}
-
-impl NewIssuance {
-    pub fn issued(&self) -> Option<&IssuedPin> {
-        match &self.pin {
-            Some(PinWritten::Issued(issued)) => Some(issued),
-            _ => None,
-        }
-    }
-
-    /// The PINs as they stood before, of those that the change is about.
-    fn before(&self) -> &[StoredPin] {
-        match &self.pin {
-            Some(PinWritten::Issued(issued)) => &issued.replaced,
-            Some(PinWritten::Extended { pins, .. } | PinWritten::Expired { pins, .. } | PinWritten::Deleted { pins }) => pins,
-            None => &[],
-        }
-    }
-
-    /// The PINs that nobody has once the change is made.
-    fn freed(&self) -> &[StoredPin] {
-        match &self.pin {
-            Some(PinWritten::Issued(_) | PinWritten::Deleted { .. }) => self.before(),
-            Some(PinWritten::Extended { .. } | PinWritten::Expired { .. }) | None => &[],
-        }
-    }
-}
-
-/// What was done to the PINs of a user.
-#[derive(Clone, Debug)]
-pub enum PinWritten {
-    Issued(IssuedPin),
-    /// These, as they stood before, kept their digits and got another end.
-    Extended {
-        pins: Vec<StoredPin>,
-        to: WallClock,
-    },
-    /// The same, with the end now.
-    Expired {
-        pins: Vec<StoredPin>,
-        to: WallClock,
-    },
-    Deleted {
-        pins: Vec<StoredPin>,
-    },
-}
-
-#[derive(Clone, Debug)]
-pub struct IssuedPin {
-    pub pin: Pin,
-    pub stored: StoredValue,
-    pub expires: Option<WallClock>,
-    /// What stood there before.
-    pub replaced: Vec<StoredPin>,
-}
-
-/// All that the mail needs; the text is rendered at sending.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Announcement {
-    pub recipient: Mailbox,
-    pub template: String,
-    pub message_id: String,
-    pub username: String,
-    pub name: String,
-    pub surname: String,
-    pub cost_center: Option<String>,
-}
-
-/// Two queues that take turns, so that a visitor at the door does not wait behind a first run over everybody.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Lane {
-    Poll,
-    Backlog,
-}
-
-/// A batch in the journal.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct BatchId(pub i64);
 
 /// Where a journal lies and whose it is.
 #[derive(Clone, Debug)]

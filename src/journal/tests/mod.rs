@@ -6,8 +6,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::{CostCenterId, PinFormat};
-use crate::inventory::Standing;
+use crate::domain::{CostCenter, CostCenterId, Mailbox, Pin, PinFormat, WallClock};
+use crate::inventory::{Membership, Standing, StoredPin};
 
 mod ends;
 mod flow;

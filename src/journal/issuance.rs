@@ -1,0 +1,103 @@
+//! An issuance as it is handed over: who, what, and who is told.
+
+use std::time::Duration;
+
+use crate::domain::{CostCenter, Mailbox, Pin, PolicyName, StoredValue, Timestamp, UserId, WallClock};
+use crate::inventory::{Membership, StoredPin};
+
+/// One user's changes in one transaction, and the one mail about them, as handed over before COMMIT.
+#[derive(Clone, Debug)]
+pub struct NewIssuance {
+    pub user: UserId,
+    pub login: String,
+    pub policy: PolicyName,
+    pub pin: Option<PinWritten>,
+    pub moved: Option<(Membership, CostCenter)>,
+    /// `None`: nobody is told (no credential, or `notify.to: none`).
+    pub announcement: Option<Announcement>,
+    /// When the user was first seen due in this pass.
+    pub due_since: Timestamp,
+    pub lane: Lane,
+    /// How many stored PINs go, without the renewals at the moment that our own ledger wrote for them: those count towards no
+    /// limit (R23).
+    pub replaced_unexpected: u32,
+    /// For how long the PINs that go are given to nobody.
+    pub quarantine: Duration,
+}
+
+impl NewIssuance {
+    pub fn issued(&self) -> Option<&IssuedPin> {
+        match &self.pin {
+            Some(PinWritten::Issued(issued)) => Some(issued),
+            _ => None,
+        }
+    }
+
+    /// The PINs as they stood before, of those that the change is about.
+    pub(super) fn before(&self) -> &[StoredPin] {
+        match &self.pin {
+            Some(PinWritten::Issued(issued)) => &issued.replaced,
+            Some(PinWritten::Extended { pins, .. } | PinWritten::Expired { pins, .. } | PinWritten::Deleted { pins }) => pins,
+            None => &[],
+        }
+    }
+
+    /// The PINs that nobody has once the change is made.
+    pub(super) fn freed(&self) -> &[StoredPin] {
+        match &self.pin {
+            Some(PinWritten::Issued(_) | PinWritten::Deleted { .. }) => self.before(),
+            Some(PinWritten::Extended { .. } | PinWritten::Expired { .. }) | None => &[],
+        }
+    }
+}
+
+/// What was done to the PINs of a user.
+#[derive(Clone, Debug)]
+pub enum PinWritten {
+    Issued(IssuedPin),
+    /// These, as they stood before, kept their digits and got another end.
+    Extended {
+        pins: Vec<StoredPin>,
+        to: WallClock,
+    },
+    /// The same, with the end now.
+    Expired {
+        pins: Vec<StoredPin>,
+        to: WallClock,
+    },
+    Deleted {
+        pins: Vec<StoredPin>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct IssuedPin {
+    pub pin: Pin,
+    pub stored: StoredValue,
+    pub expires: Option<WallClock>,
+    /// What stood there before.
+    pub replaced: Vec<StoredPin>,
+}
+
+/// All that the mail needs; the text is rendered at sending.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Announcement {
+    pub recipient: Mailbox,
+    pub template: String,
+    pub message_id: String,
+    pub username: String,
+    pub name: String,
+    pub surname: String,
+    pub cost_center: Option<String>,
+}
+
+/// Two queues that take turns, so that a visitor at the door does not wait behind a first run over everybody.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Lane {
+    Poll,
+    Backlog,
+}
+
+/// A batch in the journal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BatchId(pub i64);
