@@ -26,8 +26,10 @@ pub enum MintError {
     #[error("no unused PIN of {digits} digits was found in {tries} tries")]
     Crowded { digits: usize, tries: u32 },
     /// All were looked at, and none is free.
-    #[error("none of the {space} PINs of {digits} digits is free: {taken} are taken, and the others are too easy or in quarantine")]
-    Full { digits: usize, space: u64, taken: u64 },
+    #[error(
+        "none of the {space} PINs of {digits} digits is free: {taken} are taken, {quarantined} are in quarantine, and the others are too easy"
+    )]
+    Full { digits: usize, space: u64, taken: u64, quarantined: u64 },
     #[error("drawing random digits failed")]
     Random(#[source] SysError),
 }
@@ -68,7 +70,8 @@ impl Mint {
     /// nothing is known.
     pub fn pin(&mut self, rule: &PinRule) -> Result<Pin, MintError> {
         if let Some(space) = self.spaces.get_mut(&rule.length) {
-            let full = MintError::Full { digits: rule.length.digits(), space: rule.length.space(), taken: space.taken() };
+            let (digits, all) = (rule.length.digits(), rule.length.space());
+            let full = MintError::Full { digits, space: all, taken: space.taken(), quarantined: space.closed() };
             return space.draw(rule.allow_trivial).map_err(MintError::Random)?.ok_or(full);
         }
         for _ in 0..TRIES {

@@ -32,6 +32,8 @@ pub struct Space {
     trivial: Vec<u64>,
     /// How many were taken when we looked.
     taken: u64,
+    /// How many were closed since, because nobody may have them yet.
+    closed: u64,
 }
 
 impl Survey {
@@ -68,7 +70,7 @@ impl Survey {
             }
         });
         let taken = bits.iter().map(|word| u64::from(word.count_ones())).sum();
-        Space { length, bits, trivial, taken }
+        Space { length, bits, trivial, taken, closed: 0 }
     }
 }
 
@@ -102,7 +104,7 @@ impl Space {
         }
         let mut rank = below(&mut SysRng, free)?;
         for word in 0..self.bits.len() {
-            let open = !self.closed(word, allow_trivial);
+            let open = !self.shut(word, allow_trivial);
             let here = u64::from(open.count_ones());
             if rank >= here {
                 rank -= here;
@@ -119,7 +121,7 @@ impl Space {
 
     /// How many can still be drawn.
     pub fn free(&self, allow_trivial: bool) -> u64 {
-        (0..self.bits.len()).map(|word| u64::from((!self.closed(word, allow_trivial)).count_ones())).sum()
+        (0..self.bits.len()).map(|word| u64::from((!self.shut(word, allow_trivial)).count_ones())).sum()
     }
 
     /// How many somebody had when we looked.
@@ -127,7 +129,34 @@ impl Space {
         self.taken
     }
 
-    fn closed(&self, word: usize, allow_trivial: bool) -> u64 {
+    /// How many were closed.
+    pub fn closed(&self) -> u64 {
+        self.closed
+    }
+
+    /// The next `most` PINs from the number `from` on that can still be drawn, trivial ones too, and the number to go on from;
+    /// none at the end.
+    pub fn open(&self, from: u64, most: usize) -> (Vec<Pin>, u64) {
+        let mut pins = Vec::new();
+        let mut number = from;
+        while number < self.length.space() && pins.len() < most {
+            if self.bits[(number / 64) as usize] & (1 << (number % 64)) == 0 {
+                pins.push(digits(self.length, number));
+            }
+            number += 1;
+        }
+        (pins, number)
+    }
+
+    /// Takes a PIN out that nobody may have yet.
+    pub fn close(&mut self, pin: &Pin) {
+        if let Ok(number) = pin.expose().parse() {
+            set(&mut self.bits, number);
+            self.closed += 1;
+        }
+    }
+
+    fn shut(&self, word: usize, allow_trivial: bool) -> u64 {
         // The last word of all may reach beyond the space; there no PIN is open.
         let beyond = (word as u64 + 1) * 64;
         let outside = match beyond.saturating_sub(self.length.space()) {
@@ -223,6 +252,17 @@ mod tests {
         let expected = ROUNDS as f64 / 40.0;
         let chi: f64 = counts.values().map(|n| (n - expected).powi(2) / expected).sum();
         assert!(chi < 100.0, "chi-square {chi} with 39 degrees of freedom: above 100 once in ten million");
+    }
+
+    #[test]
+    fn what_is_closed_is_not_drawn() {
+        let mut space = Survey::new(length(2)).unwrap().finish();
+        let (first, next) = space.open(0, 60);
+        assert_eq!((first.len(), first[0].expose(), next), (60, "00", 60));
+        first.iter().for_each(|pin| space.close(pin));
+        let (rest, next) = space.open(next, 60);
+        assert_eq!((rest.len(), next, space.open(next, 60).0.len(), space.closed()), (40, 100, 0, 60));
+        assert_eq!(draw_all(&mut space, true), rest.iter().map(|pin| pin.expose().to_owned()).collect());
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::store::{Committed, Leadership, Outcome, Store, StoreError, UserChange
 
 /// Draws for users whose PIN turned out to be taken, before they are put off to the end of the pass.
 const ROUNDS: usize = 3;
+/// The same for PINs that were freed lately.
+const QUARANTINE_ROUNDS: usize = 50;
 
 pub(super) struct Batches<'a> {
     pub store: &'a Store,
@@ -71,8 +73,9 @@ impl Batches<'_> {
     pub(super) async fn run(&self, report: &mut Report) -> Result<(), PassError> {
         let steps = &self.looked.plan.steps;
         let mut mint = Mint::new();
+        let site = draw::Site { reader: self.store.reader(), journal: self.journal.reader(), utc: self.utc };
         if let Some(counts) = self.looked.counts {
-            draw::look_ahead(self.store.reader(), &self.lengths(steps), counts.pins, &mut mint).await?;
+            draw::look_ahead(&site, &self.lengths(steps), counts.pins, &mut mint).await?;
         }
         let total = steps.len() as u64;
         let mut done = 0;
@@ -81,7 +84,7 @@ impl Batches<'_> {
             if put_off.is_empty() {
                 return Ok(());
             }
-            draw::learn(self.store.reader(), &self.lengths(&put_off), attempt, &mut mint).await?;
+            draw::learn(&site, &self.lengths(&put_off), attempt, &mut mint).await?;
             put_off = self.all(&put_off, total, &mut done, &mut mint, report).await?;
         }
         for step in &put_off {
@@ -256,7 +259,10 @@ impl Batches<'_> {
     ) -> Result<Vec<Staged>, PassError> {
         let freed: HashSet<StoredValue> = staged.iter().flat_map(|s| s.user.pins.iter().map(|pin| pin.value.clone())).collect();
         let (mut clear, mut doubtful) = (Vec::with_capacity(staged.len()), staged);
-        while !doubtful.is_empty() {
+        for _ in 0..QUARANTINE_ROUNDS {
+            if doubtful.is_empty() {
+                break;
+            }
             let new = |s: &Staged| s.issuance.issued().map_or_else(|| StoredValue::new(String::new()), |issued| issued.stored.clone());
             let values: Vec<StoredValue> = doubtful.iter().map(new).collect();
             let lately = self.journal.reader().quarantined(values.clone(), self.utc).await?;
@@ -270,6 +276,7 @@ impl Batches<'_> {
             }
             doubtful = again;
         }
+        without.crowded.extend(doubtful.into_iter().map(|user| user.step));
         Ok(clear)
     }
 

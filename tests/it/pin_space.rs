@@ -62,7 +62,7 @@ async fn to_the_last(dialect: Dialect) {
     assert_eq!(
         said,
         BTreeSet::from([format!(
-            "none of the 10000 PINs of 4 digits is free: {all} are taken, and the others are too easy or in quarantine; \
+            "none of the 10000 PINs of 4 digits is free: {all} are taken, 0 are in quarantine, and the others are too easy; \
              a longer pin.length gives more room"
         )
         .as_str()])
@@ -75,6 +75,33 @@ async fn to_the_last(dialect: Dialect) {
     site.sql("DELETE FROM users_cards WHERE card = (SELECT min(card) FROM users_cards WHERE length(card) = 7)").await;
     assert_eq!(site.once().await.failed(), 2);
     assert_eq!(site.column("SELECT count(*) || '' FROM users_cards").await, [(all + 5).to_string()]);
+}
+
+/// Everybody's PIN is replaced by one that nobody had for 90 days: with 4 digits that goes well once, and then not at all.
+#[tokio::test]
+async fn what_was_freed_goes_to_nobody_for_its_quarantine() {
+    let rest = "limits: {mails_per_minute: unlimited, users_per_pass: unlimited, replace_percent: unlimited, min_interval: 0s}
+policies: [{name: p, pin: {length: 2, rewrite: always, allow_dense: true, quarantine: 90d}, notify: {to: none, unannounced: true}}]\n";
+    let site = SmallSite::make(Dialect::Sqlite, "pin_format: prefix", rest).await;
+    add(&site, "user", 20).await;
+    let mut seen = BTreeSet::new();
+    let usable = not_trivial(2);
+    for pass in 1..=usable / 20 {
+        let report = site.once().await;
+        assert_eq!((report.failed(), report.error.as_deref()), (0, None), "pass {pass}");
+        let pins = site.column("SELECT card FROM users_cards").await;
+        assert_eq!(pins.len(), 20);
+        assert!(pins.into_iter().all(|pin| seen.insert(pin)), "pass {pass}: a PIN was given again");
+    }
+    let report = site.once().await;
+    let left = usable % 20;
+    assert_eq!(report.failed(), 20 - left as u64);
+    let problem = &report.problems[0];
+    assert!(
+        problem.code == "pin_space_full" && problem.sentence.contains("are taken") && problem.sentence.contains("are in quarantine"),
+        "{}",
+        problem.sentence
+    );
 }
 
 /// 700 of the 1,000 PINs of three digits are taken, in every stored form; twelve users get one of the others, over and over.
