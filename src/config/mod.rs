@@ -20,6 +20,7 @@ mod database;
 mod encryption;
 mod limits;
 mod local;
+mod log;
 mod mail;
 mod policies;
 mod read;
@@ -194,9 +195,27 @@ pub struct JournalConfig {
 
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// error, warn, info, debug or trace.
-    pub level: tracing::Level,
+    pub levels: Levels,
     pub json: bool,
+    /// `None`: the standard error.
+    pub file: Option<LogFile>,
+}
+
+/// How much of the log is heard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Levels {
+    pub default: tracing::Level,
+    /// Of rooms (the modules of the crate) that differ.
+    pub rooms: BTreeMap<String, tracing::Level>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LogFile {
+    pub path: PathBuf,
+    /// No file grows beyond that, but for a single line that is longer.
+    pub max_bytes: u64,
+    /// How many full files stay.
+    pub backups: u32,
 }
 
 /// All that is wrong with a configuration, in the order of the file.

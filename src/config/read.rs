@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::units::{self, DURATION_SHAPE, SHARE_SHAPE};
+use super::units::{self, DURATION_SHAPE, SHARE_SHAPE, SIZE_SHAPE};
 use super::yaml::{Data, Entry, Node, Place};
 use super::{ConfigProblems, Problem};
 use crate::domain::time::span;
@@ -298,6 +298,13 @@ impl<'a> Field<'a> {
 
     pub(super) fn share(&self) -> Option<Share> {
         self.scalar().and_then(units::share).or_else(|| self.misfit(SHARE_SHAPE))
+    }
+
+    /// Bytes.
+    pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let Some(value) = self.scalar().and_then(units::size) else { return self.misfit(SIZE_SHAPE) };
+        let (low, high) = (units::written_size(*range.start()), units::written_size(*range.end()));
+        if range.contains(&value) { Some(value) } else { self.misfit(format!("{low} to {high}")) }
     }
 
     /// `unlimited`, or what `read` makes of it.

@@ -155,7 +155,8 @@ fn what_is_left_out_has_the_documented_default() {
     assert!(matches!(&config.mail.transport, TransportConfig::Directory(path) if *path == folder().join("outbox")));
     assert_eq!(config.journal.keep.as_secs(), 400 * 86_400);
     assert_eq!(config.http, Some(SocketAddr::from(([127, 0, 0, 1], 9464))));
-    assert_eq!((config.log.level, config.log.json), (tracing::Level::INFO, false));
+    assert_eq!((config.log.levels, config.log.json), (Levels { default: tracing::Level::INFO, rooms: BTreeMap::new() }, false));
+    assert!(config.log.file.is_none());
 }
 
 #[test]

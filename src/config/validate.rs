@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::limits::limits;
-use super::local::{http, journal, log};
+use super::local::{http, journal};
+use super::log::log;
 use super::mail::mail;
 use super::policies::{Around, Policies, policies};
 use super::read::{Field, Reader, Section};
@@ -36,7 +37,18 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
         apart(reader, databases, journal, journal_field.as_ref());
     }
     let http = http(&mut root);
-    let log = log(part(&mut root, "log"));
+    let log_field = root.field("log");
+    let log = log(section_or_nothing(reader, "log", log_field.as_ref()));
+    if let (Some(journal), Some(file)) = (&journal, &log.file) {
+        let sqlite = databases.iter().flatten().filter_map(|database| match &database.target {
+            DatabaseTarget::Sqlite { path } => Some(path.as_path()),
+            DatabaseTarget::Postgres { .. } => None,
+        });
+        if sqlite.chain([path, &journal.path, &journal.key]).any(|other| other == file.path) {
+            let at = log_field.and_then(|field| field.node.at);
+            reader.problem(at, "log.file.path", "the file serves something else already; give the log one of its own");
+        }
+    }
     root.later("external_auth", "external authentication services");
     root.finish();
 

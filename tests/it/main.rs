@@ -9,6 +9,7 @@ mod daemon;
 mod golden;
 mod inspection;
 mod leaks;
+mod log_files;
 mod mail;
 mod mail_tls;
 mod pg;
