@@ -1,4 +1,4 @@
-//! The commands that look and change nothing: `explain`, `doctor`, `check-config`, `journal list`, `status`.
+//! The commands that change nothing in the database: `explain`, `doctor`, `check-config`, `journal list`, `status`, `seal`.
 
 use std::io::{self, Write};
 
@@ -18,6 +18,10 @@ use crate::metrics::{Insecure, Metrics, Names};
 use crate::plan::{Planner, rules};
 use crate::reconcile::{PassError, with_facts};
 use crate::store::{CheckVerdict, Filter, Reader, StoreError, Wanted};
+
+mod seal;
+
+pub use seal::seal;
 
 /// How many issuances `journal list` shows.
 const LISTED: usize = 1_000;

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             )),
             Err(e) => failed(&e),
         },
+        Mode::Seal => commands::seal(&cli.config),
         mode => with_config(&cli.config, mode),
     }
     .into()
@@ -71,7 +72,7 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus
         Mode::Doctor { mail_test } => commands::doctor(&config, mail_test.as_ref()).await,
         Mode::JournalList => commands::journal_list(&config).await,
         Mode::Status => commands::status(&config).await,
-        Mode::CheckConfig | Mode::Sandbox { .. } | Mode::Completions(_) => ExitStatus::Done, // served before
+        Mode::CheckConfig | Mode::Seal | Mode::Sandbox { .. } | Mode::Completions(_) => ExitStatus::Done, // served before
     }
 }
 

@@ -38,6 +38,13 @@ fn doctor_may_send_a_mail_to_try() {
     assert!(complaint("doctor --mail-test admin").contains("the mail address has no @"));
 }
 
+/// What is sealed would stand in the history of the shell, and every account could see it.
+#[test]
+fn a_secret_is_no_argument() {
+    assert_eq!(mode("seal"), Mode::Seal);
+    assert!(complaint("seal S3cret").contains("unexpected argument"));
+}
+
 #[test]
 fn plan_is_a_dry_pass() {
     assert_eq!(mode("plan --exit-code --user bob"), mode("--once --dry-run --exit-code --user bob"));

@@ -26,7 +26,8 @@ mod policies;
 mod read;
 mod schedule;
 pub mod schema_map;
-mod secrets;
+pub(crate) mod sealed;
+pub(crate) mod secrets;
 mod templates;
 mod units;
 mod url;
@@ -251,8 +252,10 @@ impl Config {
 fn parse(text: &str, path: &Path, environment: impl Fn(&str) -> Option<OsString> + 'static) -> Result<Config, ConfigProblems> {
     let reader = Reader::new(path.parent().unwrap_or(Path::new("")).to_owned(), environment);
     let config = match yaml::parse(text) {
-        Ok(tree) if matches!(tree.data, yaml::Data::Map(_)) => {
+        Ok(mut tree) if matches!(tree.data, yaml::Data::Map(_)) => {
             reader.sweep(&tree, "");
+            let seal_key = sealed::key_path(&tree, &reader);
+            sealed::open_all(&mut tree, &reader, seal_key);
             validate::validate(&tree, &reader, path)
         }
         Ok(tree) => {
@@ -273,6 +276,25 @@ fn parse(text: &str, path: &Path, environment: impl Fn(&str) -> Option<OsString>
             Err(reader.into_problems(path))
         }
     }
+}
+
+/// Where the key of sealed values is, or is to be made, for the configuration at `path`; which need not be finished, nor be
+/// there.
+///
+/// # Errors
+/// `seal_key` says something else than a file, or the configuration cannot be read at all.
+pub fn seal_key(path: &Path) -> Result<PathBuf, ConfigProblems> {
+    let unreadable =
+        |message: String| ConfigProblems { path: path.to_owned(), problems: vec![Problem { at: None, key: String::new(), message }] };
+    let absolute = std::path::absolute(path).map_err(|error| unreadable(format!("cannot be found: {error}")))?;
+    let text = if absolute.exists() { read_text(&absolute).map_err(unreadable)? } else { String::new() };
+    let reader = Reader::new(absolute.parent().unwrap_or(Path::new("")).to_owned(), |_| None);
+    sealed::key_path_in(&text, &reader).ok_or_else(|| reader.into_problems(path))
+}
+
+/// An error and its cause.
+fn sentence(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

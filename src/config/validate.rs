@@ -73,7 +73,7 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
 fn observe_and_pilot(root: &mut Section<'_>) {
     root.or("mode", (), |mode| mode.word(&[("enforce", ())], &["observe"]));
     root.later("pilot", "pilots");
-    root.later("seal_key", "sealed values");
+    root.field("seal_key"); // looked at before all others
 }
 
 /// A section of the top level, or an empty one in its place: every key in it then has its default.

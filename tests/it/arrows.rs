@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("mint", "domain policy"),
     ("seal", "domain"),
     ("tls", "domain"),
-    ("config", "domain policy tls"),
+    ("config", "domain policy seal tls"),
     ("store", "config domain inventory tls"),
     ("journal", "config domain inventory seal"),
     ("mail", "config domain tls"),
@@ -33,7 +33,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("deliver", "clock config domain journal logging mail metrics report store"),
     ("explain", "domain inventory journal plan policy"),
     ("doctor", "clock config domain inventory journal logging mail plan reconcile store"),
-    ("commands", "cli clock config doctor domain explain inventory journal logging metrics plan reconcile store"),
+    ("commands", "cli clock config doctor domain explain inventory journal logging metrics plan reconcile seal store"),
     ("once", "cli clock config deliver journal logging metrics reconcile recover report store"),
     ("daemon", "clock config deliver domain http journal logging metrics reconcile recover report store"),
 ];

@@ -16,6 +16,7 @@ mod pg;
 mod properties;
 mod random_site;
 mod sandbox;
+mod secrets;
 mod site;
 mod smtp;
 mod spine;

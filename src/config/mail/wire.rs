@@ -1,7 +1,7 @@
 //! `mail`: how the connection to the mail server is protected, and the login on it.
 
 use super::super::read::{Field, Section};
-use super::super::secrets::secret;
+use super::super::secrets::{SHAPE, secret};
 use super::super::url::is_loopback;
 use super::super::{Encryption, MailLogin};
 use crate::tls::{ClientIdentity, TlsError, TlsSettings, Verify, What, client_config};
@@ -140,7 +140,7 @@ fn login(field: &Field<'_>) -> Option<MailLogin> {
         return None; // its keys are those of a later version
     }
     let user = section.required("user", "the name at the mail server").and_then(|user| user.line("the name at the mail server"));
-    let password_field = section.required("password", "{file: PATH} or {env: NAME}");
+    let password_field = section.required("password", SHAPE);
     let password = password_field.as_ref().and_then(secret);
     if let (Some(field), Some(password)) = (&password_field, &password)
         && password.expose().contains('\0')
