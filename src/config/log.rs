@@ -1,12 +1,15 @@
 //! `log`: how much is heard, and where it goes.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 
 use tracing::Level;
 
+use super::mail::wire::{blamed, identity, said};
 use super::read::{Field, Section, nearest, one_of};
-use super::{Levels, LogConfig, LogFile};
+use super::{Levels, LogConfig, LogFile, LogServer, is_loopback};
 use crate::domain::printable;
+use crate::tls::{TlsSettings, Verify, client_config};
 
 const LEVELS: [(&str, Level); 5] =
     [("error", Level::ERROR), ("warn", Level::WARN), ("info", Level::INFO), ("debug", Level::DEBUG), ("trace", Level::TRACE)];
@@ -17,9 +20,9 @@ pub(super) fn log(mut section: Section<'_>) -> LogConfig {
     let levels = section.or("level", everyday, levels);
     let json = section.or("format", false, |format| format.choice(&[("text", false), ("json", true)]));
     let file = section.field("file").and_then(|field| file(&field));
-    section.later("remote", "remote log servers");
+    let remote = section.field("remote").and_then(|field| remote(&field));
     section.finish();
-    LogConfig { levels, json, file }
+    LogConfig { levels, json, file, remote }
 }
 
 /// `info`, or with rooms that differ, `info,mail=debug,store=trace`.
@@ -75,6 +78,52 @@ fn file(field: &Field<'_>) -> Option<LogFile> {
     let backups = section.or("backups", 9, |backups| backups.whole(0..=1_000));
     section.finish();
     Some(LogFile { path: path?, max_bytes, backups: u32::try_from(backups).ok()? })
+}
+
+fn remote(field: &Field<'_>) -> Option<LogServer> {
+    let mut section = field.section("{address: \"logs.example.com:6514\", protocol: syslog-tls}, or null for none")?;
+    let address = section.required("address", ADDRESS).and_then(|address| host_and_port(&address));
+    let encrypted = section.or("protocol", true, |protocol| protocol.choice(&[("syslog-tls", true), ("syslog-tcp", false)]));
+    let (ca_file, client) = (section.field("ca_file"), section.field("client_certificate"));
+    let reader = section.reader;
+    section.finish();
+    if !encrypted {
+        let idle = [&ca_file, &client].into_iter().flatten();
+        idle.for_each(|field| field.problem("has no effect with protocol: syslog-tcp; remove one of the two"));
+    }
+    let (host, port) = address?;
+    if !encrypted {
+        if !is_loopback(&host) {
+            reader.warn(format!("log.remote: what happens, to whom, crosses the network to {host} unencrypted; use protocol: syslog-tls"));
+        }
+        return Some(LogServer { host, port, tls: None });
+    }
+    let path = |field: &Option<Field<'_>>| field.as_ref().map_or(Some(None), |field| field.path().map(Some));
+    let identity = client.as_ref().map_or(Some(None), |client| identity(client).map(Some));
+    let settings = TlsSettings { verify: Verify::Full, ca_file: path(&ca_file)?, ca_directory: None, client: identity?, server_name: None };
+    if let Err(error) = client_config(&settings)
+        && let Some(field) = blamed(&error, ca_file, None, client)
+    {
+        field.problem(said(&error));
+        return None;
+    }
+    Some(LogServer { host, port, tls: Some(settings) })
+}
+
+const ADDRESS: &str = "a host and a port, such as logs.example.com:6514 or [2001:db8::5]:6514";
+
+fn host_and_port(field: &Field<'_>) -> Option<(String, u16)> {
+    let parts = || {
+        let (host, port) = field.scalar()?.rsplit_once(':')?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_host = match bare {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')),
+        };
+        let port = port.parse().ok().filter(|port| is_host && *port > 0)?;
+        Some((bare.unwrap_or(host).to_owned(), port))
+    };
+    parts().or_else(|| field.misfit(ADDRESS))
 }
 
 #[cfg(test)]

@@ -200,6 +200,8 @@ pub struct LogConfig {
     pub json: bool,
     /// `None`: the standard error.
     pub file: Option<LogFile>,
+    /// Besides.
+    pub remote: Option<LogServer>,
 }
 
 /// How much of the log is heard.
@@ -217,6 +219,25 @@ pub struct LogFile {
     pub max_bytes: u64,
     /// How many full files stay.
     pub backups: u32,
+}
+
+/// A server that takes syslog (RFC 5424) over TCP.
+#[derive(Clone, Debug)]
+pub struct LogServer {
+    /// A name or an address, IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    /// `None`: unencrypted.
+    pub tls: Option<TlsSettings>,
+}
+
+impl fmt::Display for LogServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
 }
 
 /// All that is wrong with a configuration, in the order of the file.

@@ -25,14 +25,16 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
-use crate::config::{Levels, LogConfig, LogFile};
+use crate::config::{Levels, LogConfig, LogFile, LogServer};
 
 mod file;
 mod layer;
 mod line;
 mod progress;
 mod queue;
+mod remote;
 mod stderr;
+mod syslog;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +43,8 @@ use layer::{LineLayer, Output};
 use line::{Line, Style};
 pub use progress::Progress;
 use queue::{Queue, Sink};
+use remote::Remote;
+use syslog::Syslog;
 
 /// How an event looks at one sink, its line break included.
 type Render = Arc<dyn Fn(&Line<'_>) -> String + Send + Sync>;
@@ -92,14 +96,15 @@ pub struct Log {
 static DROPPED: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 const STDERR: usize = 0;
 const FILE: usize = 1;
+const REMOTE: usize = 2;
 
 /// By sink, lines that could not be written, or not fast enough.
 pub fn dropped() -> [(&'static str, u64); 3] {
     let lines = |sink: usize| DROPPED[sink].load(Ordering::Relaxed);
-    [("stderr", lines(0)), ("file", lines(1)), ("remote", lines(2))]
+    [("stderr", lines(STDERR)), ("file", lines(FILE)), ("remote", lines(REMOTE))]
 }
 
-/// How long the end of the program waits for a disk or a reader.
+/// How long the end of the program waits for a disk, a reader or a log server.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sends the log of this process where it belongs; past `progress` where a person watches. Panics are logged too.
@@ -114,7 +119,7 @@ pub fn init(log: &LogConfig, role: Role, progress: &Progress) -> Result<Log, Log
         (Role::Daemon, Some(_)) => {}
         (Role::Daemon, None) => {
             let write = |line: &str| io::stderr().lock().write_all(line.as_bytes());
-            let (output, sink) = queued("stderr", STDERR, stderr::render(log.json), write, |_| ())?;
+            let (output, sink) = queued("stderr", Queue::new(&DROPPED[STDERR]), stderr::render(log.json), write, |_| ())?;
             outputs.push(output);
             sinks.push(sink);
         }
@@ -130,6 +135,11 @@ pub fn init(log: &LogConfig, role: Role, progress: &Progress) -> Result<Log, Log
     }
     if let Some(file) = file {
         let (output, sink) = into_file(file, log.json, role)?;
+        outputs.push(output);
+        sinks.push(sink);
+    }
+    if let Some(server) = log.remote.as_ref().filter(|_| role != Role::Command) {
+        let (output, sink) = to_server(server, log.json)?;
         outputs.push(output);
         sinks.push(sink);
     }
@@ -164,17 +174,24 @@ fn into_file(config: &LogFile, json: bool, role: Role) -> Result<(Output, Sink),
         }
         tracing::error!(error.kind = "log_file", "{text}");
     };
-    queued("file", FILE, Arc::new(move |line: &Line<'_>| line.render(style)), write, trouble)
+    queued("file", Queue::new(&DROPPED[FILE]), Arc::new(move |line: &Line<'_>| line.render(style)), write, trouble)
+}
+
+/// A server that is away keeps nothing from starting.
+fn to_server(server: &LogServer, json: bool) -> Result<(Output, Sink), LoggingError> {
+    let queue = Queue::new(&DROPPED[REMOTE]);
+    let mut remote = Remote::new(server.clone(), Arc::clone(&queue));
+    let syslog = Syslog::new(json);
+    queued("remote", queue, Arc::new(move |line: &Line<'_>| syslog.frame(line)), move |frame: &str| remote.write(frame), |_| ())
 }
 
 fn queued(
     name: &str,
-    sink: usize,
+    queue: Arc<Queue>,
     render: Render,
     write: impl FnMut(&str) -> io::Result<()> + Send + 'static,
     trouble: impl Fn(&io::Error) + Send + 'static,
 ) -> Result<(Output, Sink), LoggingError> {
-    let queue = Queue::new(&DROPPED[sink]);
     let sink = Sink::start(name, Arc::clone(&queue), PATIENCE, Arc::clone(&render), write, trouble);
     let take = Box::new(move |line| queue.push(line));
     Ok((Output { render, take }, sink.map_err(|source| LoggingError::Thread { source })?))

@@ -71,6 +71,14 @@ impl Queue {
         self.waiting().lines.is_empty()
     }
 
+    /// For a sink that tries again: waits for so long, and says whether it may go on trying. `false`: the program ends.
+    pub(super) fn pause(&self, pause: Duration) -> bool {
+        let waiting = self.waiting();
+        let open = |waiting: &mut Waiting| !waiting.closed;
+        let (waiting, _) = self.changed.wait_timeout_while(waiting, pause, open).unwrap_or_else(PoisonError::into_inner);
+        !waiting.closed
+    }
+
     /// Waits until everything is written, but not for longer than `patience`.
     fn close(&self, patience: Duration) {
         self.waiting().closed = true;
@@ -108,6 +116,7 @@ impl Sink {
         let ours = Arc::clone(&queue);
         thread::Builder::new().name(format!("log-{name}")).spawn(move || {
             empty(&ours, &render, &mut write, &trouble);
+            drop(write); // what it holds is closed in good order
             ours.waiting().ended = true;
             ours.changed.notify_all();
         })?;

@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("report", "domain inventory plan"),
     ("metrics", "domain plan report"),
     ("http", "clock domain metrics"),
-    ("logging", "config domain"),
+    ("logging", "config domain tls"),
     ("service", ""),
     ("sandbox", "domain"),
     ("cli", "domain report"),

@@ -10,6 +10,7 @@ mod golden;
 mod inspection;
 mod leaks;
 mod log_files;
+mod log_server;
 mod mail;
 mod mail_tls;
 mod pg;

@@ -89,7 +89,7 @@ fn settings(section: &mut Section<'_>, host: Option<&str>, used: bool, tls: Opti
 }
 
 /// Which of the keys names the file that `error` is about; none for what is wrong with this machine, which `doctor` tells.
-fn blamed<'a>(
+pub(in crate::config) fn blamed<'a>(
     error: &TlsError,
     ca_file: Option<Field<'a>>,
     ca_directory: Option<Field<'a>>,
@@ -106,7 +106,7 @@ fn blamed<'a>(
     }
 }
 
-fn said(error: &TlsError) -> String {
+pub(in crate::config) fn said(error: &TlsError) -> String {
     match error {
         TlsError::Read { what, path, source } => {
             let why = match source.kind() {
@@ -121,7 +121,7 @@ fn said(error: &TlsError) -> String {
     }
 }
 
-fn identity(field: &Field<'_>) -> Option<ClientIdentity> {
+pub(in crate::config) fn identity(field: &Field<'_>) -> Option<ClientIdentity> {
     let mut section = field.section("{cert: PATH, key: PATH}")?;
     let cert = section.required("cert", "the path of our certificate, PEM").and_then(|cert| cert.path());
     let key = section.required("key", "the path of its private key, PEM without a passphrase").and_then(|key| key.path());
