@@ -46,6 +46,8 @@ pub enum Mode {
         mail_test: Option<Mailbox>,
     },
     CheckConfig,
+    /// Encrypt a secret for the configuration.
+    Seal,
     Sandbox {
         dir: PathBuf,
         users: u32,
@@ -283,6 +285,12 @@ enum RawCommand {
     },
     /// Check the configuration file alone, without connecting anywhere; exits with 64 when it is wrong
     CheckConfig,
+    /// Encrypt a secret, so that it can stand in the configuration file
+    ///
+    /// Asks for it without showing it, or reads it from the standard input, and prints a value that begins with sealed:v1: to write in
+    /// its place, also inside of a url or a connection string. The key is in a file of its own (seal_key, else credkeeper.key beside
+    /// the configuration), which is made at the first use.
+    Seal,
     /// Make a sandbox to try things out: a database with sample users, a config.yaml, and a directory that mails go to
     Sandbox {
         /// Made if it is not there; must be empty
@@ -321,6 +329,7 @@ impl RawCli {
             (Some(RawCommand::Release { login }), None) => Mode::Release { login },
             (Some(RawCommand::Doctor { mail_test }), None) => Mode::Doctor { mail_test },
             (Some(RawCommand::CheckConfig), None) => Mode::CheckConfig,
+            (Some(RawCommand::Seal), None) => Mode::Seal,
             (Some(RawCommand::Sandbox { dir, users }), None) => Mode::Sandbox { dir, users },
             (Some(RawCommand::Journal(RawJournal::List)), None) => Mode::JournalList,
             (Some(RawCommand::Status), None) => Mode::Status,

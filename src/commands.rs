@@ -1,4 +1,4 @@
-//! The commands that look and change nothing: `explain`, `doctor`, `check-config`, `journal list`, `status`.
+//! The commands that change nothing in the database: `explain`, `doctor`, `check-config`, `journal list`, `status`, `seal`.
 
 use std::io::{self, Write};
 
@@ -13,11 +13,15 @@ use crate::domain::{Mailbox, PolicyName, printable};
 use crate::explain;
 use crate::inventory::Now;
 use crate::journal::{JournalError, JournalReader, State};
-use crate::logging::chain;
+use crate::logging::{self, chain};
 use crate::metrics::{Insecure, Metrics, Names};
 use crate::plan::{Planner, rules};
 use crate::reconcile::{PassError, with_facts};
 use crate::store::{CheckVerdict, Filter, Reader, StoreError, Wanted};
+
+mod seal;
+
+pub use seal::seal;
 
 /// How many issuances `journal list` shows.
 const LISTED: usize = 1_000;
@@ -49,6 +53,7 @@ pub fn metrics(config: &Config) -> Metrics {
     let journal_states: Vec<&'static str> = State::ALL.iter().map(|s| s.as_str()).collect();
     let names = Names { databases: &databases, policies: &policies, error_classes: &StoreError::KINDS, journal_states: &journal_states };
     let metrics = Metrics::new(names);
+    metrics.watch_log(logging::dropped);
     if let TransportConfig::Smtp(smtp) = &config.mail.transport {
         metrics.insecure(Insecure::MailPlaintext, smtp.is_plaintext());
         metrics.insecure(Insecure::MailUnverified, smtp.is_unverified());

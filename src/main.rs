@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
 use credkeeper::config::Config;
-use credkeeper::logging::{Progress, chain};
+use credkeeper::logging::{Progress, Role, chain};
 use credkeeper::plan::lint;
 use credkeeper::{clock, commands, daemon, logging, once, operate, report, sandbox, service};
 use tokio::sync::watch;
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             )),
             Err(e) => failed(&e),
         },
+        Mode::Seal => commands::seal(&cli.config),
         mode => with_config(&cli.config, mode),
     }
     .into()
@@ -45,9 +46,16 @@ fn with_config(path: &Path, mode: Mode) -> ExitStatus {
         return commands::check_config(&config);
     }
     let progress = Progress::new(!matches!(mode, Mode::Daemon));
-    if let Err(e) = logging::init(&config.log, &progress) {
-        return failed(&e);
-    }
+    let role = match &mode {
+        Mode::Daemon => Role::Daemon,
+        Mode::Once(once) if !once.dry_run => Role::Pass,
+        _ => Role::Command,
+    };
+    // Dropped last, so that nothing is lost that was logged before.
+    let _log = match logging::init(&config.log, role, &progress) {
+        Ok(log) => log,
+        Err(e) => return failed(&e),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return failed(&e),
@@ -67,7 +75,7 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus
         Mode::Doctor { mail_test } => commands::doctor(&config, mail_test.as_ref()).await,
         Mode::JournalList => commands::journal_list(&config).await,
         Mode::Status => commands::status(&config).await,
-        Mode::CheckConfig | Mode::Sandbox { .. } | Mode::Completions(_) => ExitStatus::Done, // served before
+        Mode::CheckConfig | Mode::Seal | Mode::Sandbox { .. } | Mode::Completions(_) => ExitStatus::Done, // served before
     }
 }
 
@@ -88,11 +96,13 @@ async fn run_daemon(config: Arc<Config>) -> ExitStatus {
         })),
         Err(e) => return failed(&e),
     }
+    let on_stderr = config.log.file.is_none();
     match daemon::run(config, metrics, stopping).await {
         Ok(()) => ExitStatus::Done,
         Err(e) => {
             error!("{}", chain(&e));
-            ExitStatus::Failed
+            // Whoever started it must see why it ended, wherever the log goes.
+            if on_stderr { ExitStatus::Failed } else { failed(&e) }
         }
     }
 }

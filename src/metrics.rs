@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -46,6 +46,9 @@ pub struct Metrics {
     limit_stops: IntCounterVec,
     limit_stopped: IntGaugeVec,
     config_insecure: IntGaugeVec,
+    log_lines_dropped: IntCounterVec,
+    /// Asked for the lines that each sink of the log has dropped, whenever the metrics are read.
+    log_drops: OnceLock<LogDrops>,
     /// Start of the pass in hand, by database.
     running: Mutex<HashMap<String, Timestamp>>,
 }
@@ -82,6 +85,10 @@ codes!(
         SecretInFile = "secret_in_config", "a password stands in the configuration file itself";
     }
 );
+
+/// Label `sink` of `log_lines_dropped_total`.
+const LOG_SINKS: [&str; 3] = ["stderr", "file", "remote"];
+type LogDrops = fn() -> [(&'static str, u64); LOG_SINKS.len()];
 
 /// What can go wrong with the metrics.
 #[derive(Debug, thiserror::Error)]
@@ -210,6 +217,12 @@ impl Metrics {
                 &["database", "limit"],
             ),
             config_insecure: gauges("config_insecure", "1 where the configuration gives up a protection.", &["what"]),
+            log_lines_dropped: counters(
+                "log_lines_dropped_total",
+                "Lines of the log that a sink has not got: it could not be written, or not fast enough.",
+                &["sink"],
+            ),
+            log_drops: OnceLock::new(),
             running: Mutex::default(),
             registry,
         };
@@ -225,6 +238,7 @@ impl Metrics {
         for what in Insecure::ALL {
             self.config_insecure.with_label_values(&[what.as_str()]);
         }
+        LOG_SINKS.iter().for_each(|sink| _ = self.log_lines_dropped.with_label_values(&[sink]));
         self.mail_duration.with_label_values(&[] as &[&str]);
         for &db in names.databases {
             self.leader.with_label_values(&[db]);
@@ -369,9 +383,22 @@ impl Metrics {
         self.config_insecure.with_label_values(&[what.as_str()]).set(is.into());
     }
 
+    /// Who counts what the log loses; once.
+    pub fn watch_log(&self, drops: LogDrops) {
+        let _ = self.log_drops.set(drops);
+    }
+
     /// The text format of Prometheus, version 0.0.4.
     pub fn render(&self, now: Timestamp) -> String {
-        let running = self.running().clone();
+        let running = {
+            // Under the lock, so that two readers at once do not both add what is new.
+            let running = self.running();
+            for (sink, lines) in self.log_drops.get().map(|drops| drops()).into_iter().flatten() {
+                let counter = self.log_lines_dropped.with_label_values(&[sink]);
+                counter.inc_by(lines.saturating_sub(counter.get()));
+            }
+            running.clone()
+        };
         for family in self.pass_unfinished.collect() {
             for label in family.get_metric().iter().flat_map(|m| m.get_label()) {
                 let seconds = running.get(label.value()).map_or(0, |start| now.since(*start).as_secs());

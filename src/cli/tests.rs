@@ -38,6 +38,13 @@ fn doctor_may_send_a_mail_to_try() {
     assert!(complaint("doctor --mail-test admin").contains("the mail address has no @"));
 }
 
+/// What is sealed would stand in the history of the shell, and every account could see it.
+#[test]
+fn a_secret_is_no_argument() {
+    assert_eq!(mode("seal"), Mode::Seal);
+    assert!(complaint("seal S3cret").contains("unexpected argument"));
+}
+
 #[test]
 fn a_user_is_held_and_released_by_login() {
     assert_eq!(mode("hold bob"), Mode::Hold { login: "bob".into() });

@@ -209,6 +209,14 @@ fn encryption(server: &mut Server, key: &str, value: &str, problems: &mut Vec<St
     }
 }
 
+/// What messages may tell of a setting.
+pub(super) fn told(setting: &Setting) -> impl Iterator<Item = &str> {
+    let is_known = |key: &&str| TAKEN.contains(key) || IDLE.contains(key) || REFUSED.iter().any(|(name, ..)| name == key);
+    let key = Some(setting.key.as_str()).filter(|key| !is_known(key));
+    let values = if matches!(setting.key.as_str(), "host" | "hostaddr" | "dbname" | "user") { setting.value.as_str() } else { "" };
+    key.into_iter().chain(values.split(',')).chain([values])
+}
+
 /// Hosts and ports side by side; one port serves all.
 fn where_to(hosts: &[&str], addresses: &[&str], ports: &[&str]) -> Result<Vec<(String, u16)>, String> {
     let named = match (hosts, addresses) {

@@ -6,7 +6,7 @@ use super::conninfo::{self, Server};
 use super::encryption::{self, Wanted};
 use super::read::{Field, Section};
 use super::schema_map::{self, Profile};
-use super::secrets::secret;
+use super::secrets::{refuse_foreign, secret};
 use super::url::{self, Url, is_loopback};
 use super::{DatabaseConfig, DatabaseTarget};
 use crate::domain::{PinFormat, Secret};
@@ -78,6 +78,9 @@ fn target(section: &mut Section<'_>) -> Option<DatabaseTarget> {
         field.problem(format!("expected {URL}"));
         return None;
     };
+    if !refuse_foreign(&field, text) {
+        return None;
+    }
     let is_string = field.key.ends_with("connection_string");
     let settings = if is_string && !text.contains("://") && !text.starts_with("sqlite:") {
         let driver = text.split(';').any(|part| part.trim_start().get(..7).is_some_and(|key| key.eq_ignore_ascii_case("driver=")));
@@ -100,6 +103,10 @@ fn target(section: &mut Section<'_>) -> Option<DatabaseTarget> {
             Err(message) => Err(message),
         }
     };
+    // No part may be told of an address that was sealed whole, however it is written there.
+    let reader = section.reader;
+    let is_sealed = |part: &str| reader.is_part_of_secret(text) || reader.is_secret(part);
+    settings.iter().flatten().flat_map(conninfo::told).filter(|told| is_sealed(told)).for_each(|told| reader.conceal(told));
     match settings.map_err(|message| vec![message]).and_then(|settings| conninfo::judge(&settings)) {
         Ok(server) => postgres(section, &field, server, beside),
         Err(problems) => {
@@ -118,9 +125,11 @@ struct Beside<'a> {
 
 fn postgres(section: &Section<'_>, field: &Field<'_>, server: Server, beside: Beside<'_>) -> Option<DatabaseTarget> {
     let reader = section.reader;
-    if server.password.is_some() {
-        let warning = format!("{} holds its password in plain text; {} keeps it out", field.key, section.key_of("password: {file: PATH}"));
-        reader.warn(warning);
+    if let Some(password) = &server.password {
+        if !reader.is_secret(password.expose()) && !field.scalar().is_some_and(|text| reader.is_part_of_secret(text)) {
+            let instead = section.key_of("password: {file: PATH}");
+            reader.warn(format!("{} holds its password in plain text; {instead}, or `credkeeper seal`, keeps it out", field.key));
+        }
         if let Some(beside) = &beside.password_field {
             let name = if field.key.ends_with("url") { "url" } else { "connection string" };
             beside.problem(format!("the {name} holds a password too; keep one of the two"));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::tls::{self, ClientIdentity, TlsError, TlsSettings, Verify};
 
 use super::read::Field;
+use super::sentence;
 use super::url::is_loopback;
 
 /// What libpq calls sslmode, without those that fall back to no encryption.
@@ -115,10 +116,6 @@ fn is_about(error: &TlsError, file: &Path) -> bool {
         TlsError::Read { path, .. } | TlsError::Content { path, .. } => path == file,
         _ => false,
     }
-}
-
-fn sentence(error: &TlsError) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! What stays on this machine: `journal`, `http`, `log`.
+//! What stays on this machine: `journal`, `http`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::JournalConfig;
 use super::read::{Field, Reader, Section};
 use super::secrets::key_file;
-use super::{JournalConfig, LogConfig};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -64,16 +64,4 @@ pub(super) fn http(root: &mut Section<'_>) -> Option<SocketAddr> {
     });
     section.finish();
     (!off).then_some(listen)
-}
-
-/// Without a section, everything has its default.
-pub(super) fn log(mut section: Section<'_>) -> LogConfig {
-    use tracing::Level;
-    let levels = [("error", Level::ERROR), ("warn", Level::WARN), ("info", Level::INFO), ("debug", Level::DEBUG), ("trace", Level::TRACE)];
-    let level = section.or("level", Level::INFO, |level| level.choice(&levels));
-    let json = section.or("format", false, |format| format.choice(&[("text", false), ("json", true)]));
-    section.later("file", "log files");
-    section.later("remote", "remote log servers");
-    section.finish();
-    LogConfig { level, json }
 }

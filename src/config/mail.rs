@@ -6,7 +6,7 @@ use super::read::{Field, Section};
 use super::{MailConfig, Sender, SmtpConfig, TransportConfig};
 use crate::domain::Mailbox;
 
-mod wire;
+pub(super) mod wire;
 
 use wire::{Tls, Wire};
 
@@ -39,6 +39,7 @@ pub(super) fn mail(mut section: Section<'_>) -> Mail {
     let envelope_from = section.field("envelope_from").map(|field| mailbox(&field));
     let redirect_to = section.field("redirect_to").map(|field| mailbox(&field));
     if let (Some(Some(to)), true) = (&redirect_to, kind != Kind::None) {
+        let to = if section.reader.is_secret(to.address()) { "a sealed address".to_owned() } else { to.to_string() };
         section.reader.warn(format!("mail.redirect_to: a rehearsal: every mail goes to {to}, and no user gets one"));
     }
     let give_up_after = Duration::from_secs(60)..=Duration::from_secs(365 * 86_400);

@@ -20,13 +20,15 @@ mod database;
 mod encryption;
 mod limits;
 mod local;
+mod log;
 mod mail;
 mod pin;
 mod policies;
 mod read;
 mod schedule;
 pub mod schema_map;
-mod secrets;
+pub(crate) mod sealed;
+pub(crate) mod secrets;
 mod templates;
 mod units;
 mod url;
@@ -195,9 +197,48 @@ pub struct JournalConfig {
 
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// error, warn, info, debug or trace.
-    pub level: tracing::Level,
+    pub levels: Levels,
     pub json: bool,
+    /// `None`: the standard error.
+    pub file: Option<LogFile>,
+    /// Besides.
+    pub remote: Option<LogServer>,
+}
+
+/// How much of the log is heard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Levels {
+    pub default: tracing::Level,
+    /// Of rooms (the modules of the crate) that differ.
+    pub rooms: BTreeMap<String, tracing::Level>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LogFile {
+    pub path: PathBuf,
+    /// No file grows beyond that, but for a single line that is longer.
+    pub max_bytes: u64,
+    /// How many full files stay.
+    pub backups: u32,
+}
+
+/// A server that takes syslog (RFC 5424) over TCP.
+#[derive(Clone, Debug)]
+pub struct LogServer {
+    /// A name or an address, IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    /// `None`: unencrypted.
+    pub tls: Option<TlsSettings>,
+}
+
+impl fmt::Display for LogServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
 }
 
 /// All that is wrong with a configuration, in the order of the file.
@@ -233,8 +274,10 @@ impl Config {
 fn parse(text: &str, path: &Path, environment: impl Fn(&str) -> Option<OsString> + 'static) -> Result<Config, ConfigProblems> {
     let reader = Reader::new(path.parent().unwrap_or(Path::new("")).to_owned(), environment);
     let config = match yaml::parse(text) {
-        Ok(tree) if matches!(tree.data, yaml::Data::Map(_)) => {
+        Ok(mut tree) if matches!(tree.data, yaml::Data::Map(_)) => {
             reader.sweep(&tree, "");
+            let seal_key = sealed::key_path(&tree, &reader);
+            sealed::open_all(&mut tree, &reader, seal_key);
             validate::validate(&tree, &reader, path)
         }
         Ok(tree) => {
@@ -255,6 +298,25 @@ fn parse(text: &str, path: &Path, environment: impl Fn(&str) -> Option<OsString>
             Err(reader.into_problems(path))
         }
     }
+}
+
+/// Where the key of sealed values is, or is to be made, for the configuration at `path`; which need not be finished, nor be
+/// there.
+///
+/// # Errors
+/// `seal_key` says something else than a file, or the configuration cannot be read at all.
+pub fn seal_key(path: &Path) -> Result<PathBuf, ConfigProblems> {
+    let unreadable =
+        |message: String| ConfigProblems { path: path.to_owned(), problems: vec![Problem { at: None, key: String::new(), message }] };
+    let absolute = std::path::absolute(path).map_err(|error| unreadable(format!("cannot be found: {error}")))?;
+    let text = if absolute.exists() { read_text(&absolute).map_err(unreadable)? } else { String::new() };
+    let reader = Reader::new(absolute.parent().unwrap_or(Path::new("")).to_owned(), |_| None);
+    sealed::key_path_in(&text, &reader).ok_or_else(|| reader.into_problems(path))
+}
+
+/// An error and its cause.
+fn sentence(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

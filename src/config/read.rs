@@ -11,11 +11,11 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::units::{self, DURATION_SHAPE, SHARE_SHAPE};
+use super::units::{self, DURATION_SHAPE, SHARE_SHAPE, SIZE_SHAPE};
 use super::yaml::{Data, Entry, Node, Place};
 use super::{ConfigProblems, Problem};
 use crate::domain::time::span;
-use crate::domain::{Limit, Share};
+use crate::domain::{Limit, Secret, Share, printable};
 
 /// An environment variable's value, by name.
 type Environment = Box<dyn Fn(&str) -> Option<OsString>>;
@@ -27,6 +27,8 @@ pub(super) struct Reader {
     environment: Environment,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
+    /// What was opened, and may not be told.
+    concealed: RefCell<Vec<Secret>>,
 }
 
 /// A mapping whose keys are known.
@@ -47,16 +49,52 @@ pub(super) struct Field<'a> {
 
 impl Reader {
     pub(super) fn new(folder: PathBuf, environment: impl Fn(&str) -> Option<OsString> + 'static) -> Reader {
-        Reader { folder, environment: Box::new(environment), problems: RefCell::default(), warnings: RefCell::default() }
+        Reader {
+            folder,
+            environment: Box::new(environment),
+            problems: RefCell::default(),
+            warnings: RefCell::default(),
+            concealed: RefCell::default(),
+        }
     }
 
     pub(super) fn problem(&self, at: Place, key: &str, message: impl Into<String>) {
-        self.problems.borrow_mut().push(Problem { at, key: key.to_owned(), message: message.into() });
+        let message = self.without_secrets(message.into());
+        self.problems.borrow_mut().push(Problem { at, key: key.to_owned(), message });
     }
 
     /// One sentence for each start.
     pub(super) fn warn(&self, sentence: impl Into<String>) {
-        self.warnings.borrow_mut().push(sentence.into());
+        let sentence = self.without_secrets(sentence.into());
+        self.warnings.borrow_mut().push(sentence);
+    }
+
+    /// No message shows `secret` from now on.
+    pub(super) fn conceal(&self, secret: &str) {
+        if !secret.is_empty() {
+            self.concealed.borrow_mut().push(Secret::new(secret.to_owned()));
+        }
+    }
+
+    /// Whether `text` is something that was opened, or a part of it.
+    pub(super) fn is_part_of_secret(&self, text: &str) -> bool {
+        !text.is_empty() && self.concealed.borrow().iter().any(|secret| secret.expose().contains(text))
+    }
+
+    /// Whether `text` is, is part of, or holds something that was opened.
+    pub(super) fn is_secret(&self, text: &str) -> bool {
+        self.is_part_of_secret(text) || self.concealed.borrow().iter().any(|secret| text.contains(secret.expose()))
+    }
+
+    /// Messages are made without secrets; this is for those that repeat a host, a path or a name which somebody has sealed.
+    fn without_secrets(&self, mut message: String) -> String {
+        for secret in self.concealed.borrow().iter() {
+            let escaped: String = secret.expose().chars().flat_map(char::escape_debug).collect();
+            for shown in [secret.expose(), &escaped, &printable(secret.expose())] {
+                message = without_word(&message, shown);
+            }
+        }
+        message
     }
 
     pub(super) fn environment(&self, name: &str) -> Option<OsString> {
@@ -102,11 +140,8 @@ impl Reader {
                 }
             }
             Data::List(items) => items.iter().enumerate().for_each(|(i, item)| self.sweep(item, &format!("{key}[{i}]"))),
-            Data::Scalar { text, .. } if text.contains("sealed:v") => {
-                self.problem(node.at, key, "sealed values are not yet supported; use {file: PATH} or {env: NAME}");
-            }
             Data::Refused(why) => self.problem(node.at, key, *why),
-            Data::Scalar { .. } | Data::Null => {}
+            Data::Scalar { .. } | Data::Opened(_) | Data::Null => {}
         }
     }
 }
@@ -228,6 +263,7 @@ impl<'a> Field<'a> {
             Data::Null | Data::Refused(_) => "nothing".to_owned(),
             Data::List(_) => "a list".to_owned(),
             Data::Map(_) => "a mapping".to_owned(),
+            Data::Opened(_) => "a sealed value".to_owned(),
             Data::Scalar { text, .. } if text.is_empty() => "an empty text".to_owned(),
             Data::Scalar { text, plain } => {
                 let short: String = text.chars().take(40).flat_map(char::escape_debug).collect();
@@ -241,6 +277,7 @@ impl<'a> Field<'a> {
     pub(super) fn scalar(&self) -> Option<&'a str> {
         match &self.node.data {
             Data::Scalar { text, .. } => Some(text),
+            Data::Opened(secret) => Some(secret.expose()),
             _ => None,
         }
     }
@@ -300,6 +337,13 @@ impl<'a> Field<'a> {
         self.scalar().and_then(units::share).or_else(|| self.misfit(SHARE_SHAPE))
     }
 
+    /// Bytes.
+    pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let Some(value) = self.scalar().and_then(units::size) else { return self.misfit(SIZE_SHAPE) };
+        let (low, high) = (units::written_size(*range.start()), units::written_size(*range.end()));
+        if range.contains(&value) { Some(value) } else { self.misfit(format!("{low} to {high}")) }
+    }
+
     /// `unlimited`, or what `read` makes of it.
     pub(super) fn limit<T>(&self, shape: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Limit<T>> {
         match self.scalar() {
@@ -349,6 +393,7 @@ impl<'a> Field<'a> {
             Data::List(items) => items.is_empty(),
             Data::Map(entries) => entries.is_empty() || matches!(&entries[..], [one] if one.key == "method" && is_word(&one.value, "none")),
             Data::Scalar { text, plain } => text.is_empty() || (*plain && text == "false") || units::duration(text) == Some(Duration::ZERO),
+            Data::Opened(_) => false,
         }
     }
 }
@@ -357,7 +402,22 @@ fn is_word(node: &Node, word: &str) -> bool {
     matches!(&node.data, Data::Scalar { text, .. } if text == word)
 }
 
-fn dotted(outer: &str, name: &str) -> String {
+/// `message` with every `word` that stands alone in it left out.
+fn without_word(message: &str, word: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(at) = rest.find(word) {
+        let (before, behind) = (&rest[..at], &rest[at + word.len()..]);
+        let alone = !before.ends_with(char::is_alphanumeric) && !behind.starts_with(char::is_alphanumeric);
+        out.push_str(before);
+        out.push_str(if alone { "(sealed)" } else { word });
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
+}
+
+pub(super) fn dotted(outer: &str, name: &str) -> String {
     if outer.is_empty() { name.to_owned() } else { format!("{outer}.{name}") }
 }
 

@@ -60,6 +60,7 @@ fn each_sample_says_what_its_golden_says() {
             }
             Err(problems) => format!("{}\n", ConfigProblems { path: name, ..problems }),
         };
+        let said = said.replace(&format!("{}{}", self::folder().display(), std::path::MAIN_SEPARATOR), "conf/");
         let golden = sample.with_extension("txt");
         if update {
             std::fs::write(&golden, &said).unwrap();
@@ -155,7 +156,8 @@ fn what_is_left_out_has_the_documented_default() {
     assert!(matches!(&config.mail.transport, TransportConfig::Directory(path) if *path == folder().join("outbox")));
     assert_eq!(config.journal.keep.as_secs(), 400 * 86_400);
     assert_eq!(config.http, Some(SocketAddr::from(([127, 0, 0, 1], 9464))));
-    assert_eq!((config.log.level, config.log.json), (tracing::Level::INFO, false));
+    assert_eq!((config.log.levels, config.log.json), (Levels { default: tracing::Level::INFO, rooms: BTreeMap::new() }, false));
+    assert!(config.log.file.is_none());
 }
 
 #[test]
@@ -270,18 +272,23 @@ fn the_schema_is_the_profiles_where_none_is_named() {
 }
 
 #[test]
-fn secrets_come_from_files_and_the_environment() {
+fn secrets_come_from_files_the_environment_and_systemd() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("one-newline"), "S3cret \n").unwrap();
     std::fs::write(folder.path().join("windows"), "\u{feff}S3cret\r\n").unwrap();
     std::fs::write(folder.path().join("two-newlines"), "S3cret\n\n").unwrap();
     std::fs::write(folder.path().join("empty"), "\n").unwrap();
     std::fs::write(folder.path().join("bytes"), [0xff, 0xfe, 0x41]).unwrap();
+    std::fs::write(folder.path().join("coded"), "code,-3,5,98,127\n").unwrap();
+    std::fs::create_dir(folder.path().join("credentials")).unwrap();
+    std::fs::write(folder.path().join("credentials/db"), "S3cret\n").unwrap();
     let read = |password: &str| {
         let text = GOOD.replace("url: sqlite:x.db", &format!("url: 'postgres://u@localhost/d', password: {password}"));
-        let environment = |name: &str| match name {
+        let credentials = folder.path().join("credentials").into_os_string();
+        let environment = move |name: &str| match name {
             "FULL" => Some("S3cret".into()),
             "EMPTY" => Some("".into()),
+            "CREDENTIALS_DIRECTORY" => Some(credentials.clone()),
             _ => None,
         };
         parse(&text, &folder.path().join("config.yaml"), environment)
@@ -299,6 +306,7 @@ fn secrets_come_from_files_and_the_environment() {
         ("{file: windows}", "S3cret"),
         ("{file: two-newlines}", "S3cret\n"),
         ("{env: FULL}", "S3cret"),
+        ("{credential: db}", "S3cret"),
         ("S3cret", "S3cret"),
         ("12345", "12345"),
     ] {
@@ -310,12 +318,14 @@ fn secrets_come_from_files_and_the_environment() {
         ("{file: bytes}", "is not UTF-8"),
         ("{env: ABSENT}", "the environment variable ABSENT is not set"),
         ("{env: EMPTY}", "the environment variable EMPTY is empty"),
-        ("{credential: db}", "not yet supported"),
-        ("{file: one-newline, env: FULL}", "expected one of {file: PATH} or {env: NAME}"),
-        ("{}", "expected one of {file: PATH} or {env: NAME}"),
-        ("[S3cret]", "expected {file: PATH} or {env: NAME}"),
+        ("{credential: absent}", "the unit must say LoadCredential=absent:PATH"),
+        ("{credential: ../one-newline}", "the name of a credential, without a folder"),
+        ("{file: one-newline, env: FULL}", "expected one of {file: PATH}, {env: NAME} or {credential: NAME}"),
+        ("{}", "expected one of {file: PATH}, {env: NAME} or {credential: NAME}"),
+        ("[S3cret]", "expected {file: PATH}, {env: NAME} or {credential: NAME}"),
         ("''", "is empty"),
-        ("'sealed:v1:S3cret'", "sealed values are not yet supported"),
+        ("'code,-3,5,98,127'", "run `credkeeper seal`"),
+        ("{file: coded}", "run `credkeeper seal`"),
     ] {
         let problems = read(password).map(|_| ()).expect_err(password);
         assert!(problems.to_string().contains(expected), "{password}: {problems}");

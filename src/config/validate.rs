@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::limits::limits;
-use super::local::{http, journal, log};
+use super::local::{http, journal};
+use super::log::log;
 use super::mail::mail;
 use super::policies::{Around, policies};
 use super::read::{Field, Reader, Section};
@@ -37,7 +38,18 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
         apart(reader, databases, journal, journal_field.as_ref());
     }
     let http = http(&mut root);
-    let log = log(part(&mut root, "log"));
+    let log_field = root.field("log");
+    let log = log(section_or_nothing(reader, "log", log_field.as_ref()));
+    if let (Some(journal), Some(file)) = (&journal, &log.file) {
+        let sqlite = databases.iter().flatten().filter_map(|database| match &database.target {
+            DatabaseTarget::Sqlite { path } => Some(path.as_path()),
+            DatabaseTarget::Postgres { .. } => None,
+        });
+        if sqlite.chain([path, &journal.path, &journal.key]).any(|other| other == file.path) {
+            let at = log_field.and_then(|field| field.node.at);
+            reader.problem(at, "log.file.path", "the file serves something else already; give the log one of its own");
+        }
+    }
     root.later("external_auth", "external authentication services");
     root.finish();
 
@@ -62,7 +74,7 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
 fn observe_and_pilot(root: &mut Section<'_>) {
     root.or("mode", (), |mode| mode.word(&[("enforce", ())], &["observe"]));
     root.later("pilot", "pilots");
-    root.later("seal_key", "sealed values");
+    root.field("seal_key"); // looked at before all others
 }
 
 /// A section of the top level, or an empty one in its place: every key in it then has its default.

@@ -5,6 +5,8 @@
 
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, options};
 
+use crate::domain::Secret;
+
 /// 1-based line and column, in characters. Absent: not from the file, but from a profile that is built in.
 pub(super) type Place = Option<(usize, usize)>;
 
@@ -23,6 +25,8 @@ pub(super) enum Data {
         text: String,
         plain: bool,
     },
+    /// A scalar that was sealed, or holds something that was: never shown.
+    Opened(Secret),
     List(Vec<Node>),
     Map(Vec<Entry>),
     /// Valid YAML that means nothing here, and why.
@@ -65,8 +69,7 @@ impl Node {
 /// The first place that cannot be read. Duplicate keys are kept, for the caller to report.
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let options = options! { emit_comments: false, emit_unresolved_aliases: true, flow_nesting_limit: 64, block_nesting_limit: 64 };
-    let mut events = Parser::new_from_str_with_options(text, options);
+    let mut events = events(text);
     let mut document = None;
     while let Some(event) = events.next() {
         let (event, span) = event.map_err(not_yaml).map_err(|error| explained(error, text))?;
@@ -82,7 +85,34 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     Ok(document.unwrap_or(Node::null(Some((1, 1)))))
 }
 
+/// A mapping with the one entry `key` of the document's own mapping, as long as the text can be read up to there: for a
+/// configuration that is not finished.
+pub(super) fn first(text: &str, key: &str) -> Option<Node> {
+    let mut events = events(text.strip_prefix('\u{feff}').unwrap_or(text));
+    loop {
+        match next(&mut events).ok()?? {
+            (Event::MappingStart(..), _) => break,
+            (Event::StreamStart | Event::DocumentStart(..), _) => {}
+            _ => return None,
+        }
+    }
+    loop {
+        let (Event::Scalar(found, ..), at) = next(&mut events).ok()?? else { return None };
+        let (event, span) = next(&mut events).ok()??;
+        let value = node(event, &span, &mut events).ok()?;
+        if found == key {
+            let entry = Entry { key: key.to_owned(), at: place(&at), value };
+            return Some(Node { at: entry.at, data: Data::Map(vec![entry]) });
+        }
+    }
+}
+
 type Events<'t> = Parser<'t, serde_saphyr::granit_parser::StrInput<'t>>;
+
+fn events(text: &str) -> Events<'_> {
+    let options = options! { emit_comments: false, emit_unresolved_aliases: true, flow_nesting_limit: 64, block_nesting_limit: 64 };
+    Parser::new_from_str_with_options(text, options)
+}
 
 fn node<'t>(event: Event<'t>, span: &Span, events: &mut Events<'t>) -> Result<Node, SyntaxError> {
     let at = place(span);
@@ -165,6 +195,7 @@ mod tests {
         match &node.data {
             Data::Null => format!("null{at}"),
             Data::Scalar { text, plain } => format!("{}{text}{at}", if *plain { "" } else { "'" }),
+            Data::Opened(_) => format!("opened{at}"),
             Data::List(items) => format!("[{}]{at}", items.iter().map(show).collect::<Vec<_>>().join(" ")),
             Data::Map(entries) => {
                 let entry = |e: &Entry| format!("{}@{:?}={}", e.key, e.at.unwrap_or_default(), show(&e.value));
@@ -214,6 +245,16 @@ mod tests {
     fn aliases_and_tags_are_kept_for_the_caller_to_refuse() {
         let tree = parse("a: *@example.com\nb: !x y\nc: &d e\n").unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(show(&tree), "{a@(1, 1)=refused@1:4 b@(2, 1)=refused@2:7 c@(3, 1)=e@3:7}@1:1");
+    }
+
+    #[test]
+    fn one_entry_is_found_in_a_text_that_is_broken_behind_it() {
+        let found = |text: &str| first(text, "key").map(|node| show(&node));
+        assert_eq!(found("a: [1, {b: 2}]\nkey: {file: x}\nc: [1\nd").as_deref(), Some("{key@(2, 1)={file@(2, 7)=x@2:13}@2:6}@2:1"));
+        assert!(found("\u{feff}key: {}\n}").is_some());
+        for absent in ["", "a: 1", "- key: x", "a: {key: x}", "a: [1\nkey: x", "{{ name }}"] {
+            assert_eq!(found(absent), None, "{absent:?}");
+        }
     }
 
     #[test]

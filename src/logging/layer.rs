@@ -11,22 +11,27 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::chain;
-use super::line::{Fields, Line, Style};
+use super::line::{Fields, Line};
+use super::{Render, chain};
 
-pub(super) struct LineLayer<W> {
-    style: Style,
-    write: W,
+pub(super) struct LineLayer {
+    outputs: Vec<Output>,
 }
 
-impl<W: Fn(&str) + 'static> LineLayer<W> {
-    /// `write` is called once for each line, which ends with a line break.
-    pub(super) fn new(style: Style, write: W) -> LineLayer<W> {
-        LineLayer { style, write }
+/// One place that lines go to.
+pub(super) struct Output {
+    pub(super) render: Render,
+    /// Is called once for each line, which ends with a line break.
+    pub(super) take: Box<dyn Fn(String) + Send + Sync>,
+}
+
+impl LineLayer {
+    pub(super) fn new(outputs: Vec<Output>) -> LineLayer {
+        LineLayer { outputs }
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>, W: Fn(&str) + 'static> Layer<S> for LineLayer<W> {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LineLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut collected = Collect::default();
         attributes.record(&mut collected);
@@ -61,7 +66,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>, W: Fn(&str) + 'static> Layer<S> for
             message: &collected.message,
             fields: &collected.fields,
         };
-        (self.write)(&line.render(self.style));
+        self.outputs.iter().for_each(|output| (output.take)((output.render)(&line)));
     }
 }
 

@@ -12,6 +12,8 @@ use crate::domain::printable::{Printable, is_unprintable, printable_json};
 pub(super) enum Style {
     Plain,
     Coloured,
+    /// Plain, without time and level, for a log that has its own.
+    Body,
     Json,
 }
 
@@ -44,7 +46,8 @@ impl Line<'_> {
         // Writing to a `String` cannot fail.
         let _ = match style {
             Style::Json => self.json(&mut out),
-            Style::Plain => self.text(&mut out, "", "", ""),
+            Style::Plain => self.head(&mut out, "", "", "").and_then(|()| self.body(&mut out, "", "")),
+            Style::Body => self.body(&mut out, "", ""),
             Style::Coloured => {
                 let colour = match self.level {
                     Level::ERROR => "\x1b[31m",
@@ -52,16 +55,20 @@ impl Line<'_> {
                     Level::INFO => "\x1b[32m",
                     _ => "\x1b[34m",
                 };
-                self.text(&mut out, colour, "\x1b[2m", "\x1b[0m")
+                let (dim, reset) = ("\x1b[2m", "\x1b[0m");
+                self.head(&mut out, colour, dim, reset).and_then(|()| self.body(&mut out, dim, reset))
             }
         };
         out.push('\n');
         out
     }
 
-    fn text(&self, out: &mut String, colour: &str, dim: &str, reset: &str) -> std::fmt::Result {
-        let Line { level, target, .. } = self;
-        write!(out, "{dim}{}{reset} {colour}{level:>5}{reset} {dim}{target}:{reset} ", self.time())?;
+    fn head(&self, out: &mut String, colour: &str, dim: &str, reset: &str) -> std::fmt::Result {
+        write!(out, "{dim}{}{reset} {colour}{:>5}{reset} ", self.time(), self.level)
+    }
+
+    fn body(&self, out: &mut String, dim: &str, reset: &str) -> std::fmt::Result {
+        write!(out, "{dim}{}:{reset} ", self.target)?;
         Printable(&mut *out).write_str(self.message)?;
         for (name, value) in &self.fields.0 {
             write!(out, " {dim}{name}={reset}")?;

@@ -55,11 +55,9 @@ impl Progress {
         }
     }
 
-    /// Writes to the standard error. A reader that went away is no reason to stop working.
-    pub fn print(&self, text: &str) {
-        self.all.suspend(|| {
-            let _ = stderr().lock().write_all(text.as_bytes());
-        });
+    /// Writes to the standard error. A reader that went away is no reason to stop working, but lines are lost then.
+    pub fn print(&self, text: &str) -> std::io::Result<()> {
+        self.all.suspend(|| stderr().lock().write_all(text.as_bytes()))
     }
 
     fn bar(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {

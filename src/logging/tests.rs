@@ -1,18 +1,28 @@
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
-use tracing::{Level, debug, error, info, info_span, warn};
+use tracing::{Level, debug, error, info, info_span, trace, warn};
 
 use super::*;
 use crate::domain::printable::is_unprintable;
 
-fn logged(level: Level, json: bool, colours: bool, work: impl FnOnce()) -> Vec<String> {
+fn everywhere(level: Level) -> Levels {
+    Levels { default: level, rooms: BTreeMap::new() }
+}
+
+fn logged_at(levels: &Levels, style: Style, work: impl FnOnce()) -> Vec<String> {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let into = Arc::clone(&lines);
-    let subscriber = subscriber(&LogConfig { level, json }, colours, move |line| into.lock().unwrap().push(line.to_owned()));
-    tracing::subscriber::with_default(subscriber, work);
+    let take = Box::new(move |line| into.lock().unwrap().push(line));
+    let output = Output { render: Arc::new(move |line: &Line<'_>| line.render(style)), take };
+    tracing::subscriber::with_default(subscriber(levels, vec![output]), work);
     let lines = lines.lock().unwrap();
     lines.clone()
+}
+
+fn logged(level: Level, style: Style, work: impl FnOnce()) -> Vec<String> {
+    logged_at(&everywhere(level), style, work)
 }
 
 /// The line without its time, which is checked on the way.
@@ -33,7 +43,7 @@ const HOSTILE: &str = "x\n2026-01-01T00:00:00.000Z  INFO credkeeper: all is well
 
 #[test]
 fn a_line_reads_alone_and_carries_its_fields() {
-    let lines = logged(Level::INFO, false, false, || {
+    let lines = logged(Level::INFO, Style::Plain, || {
         let _pass = info_span!("pass", pass.id = "5f1c", database = "main").entered();
         info!(user.id = 7, reason = "pin_missing", note = "two words", share = 0.5, done = true, "Issued PIN for user 7");
     });
@@ -44,7 +54,7 @@ fn a_line_reads_alone_and_carries_its_fields() {
 
 #[test]
 fn json_holds_the_same() {
-    let lines = logged(Level::INFO, true, true, || {
+    let lines = logged(Level::INFO, Style::Json, || {
         let pass = info_span!("pass", pass.id = "5f1c", outcome = tracing::field::Empty).entered();
         pass.record("outcome", "changed");
         warn!(user.id = -7_i64, time = "odd", pass.id = "own", "Say \"what\"");
@@ -58,15 +68,15 @@ fn json_holds_the_same() {
 
 #[test]
 fn what_others_wrote_can_neither_forge_a_line_nor_command_a_terminal() {
-    for json in [false, true] {
-        let lines = logged(Level::INFO, json, false, || {
+    for style in [Style::Plain, Style::Json] {
+        let lines = logged(Level::INFO, style, || {
             let _span = info_span!("pass", login = HOSTILE, shown = %HOSTILE).entered();
             info!(login = HOSTILE, display = %HOSTILE, debug = ?HOSTILE, error = &std::io::Error::other(HOSTILE) as &dyn Error, "{HOSTILE}");
         });
         assert_eq!(lines.len(), 1);
         let line = lines[0].strip_suffix('\n').expect("ended");
         assert!(!line.contains(is_unprintable), "{line:?}");
-        if json {
+        if style == Style::Json {
             assert_eq!(parsed(line)["display"], HOSTILE);
             assert_eq!(parsed(line)["message"], HOSTILE);
         } else {
@@ -80,14 +90,14 @@ fn what_others_wrote_can_neither_forge_a_line_nor_command_a_terminal() {
 
 #[test]
 fn other_crates_never_speak_below_warn() {
-    let lines = logged(Level::TRACE, false, false, || {
+    let lines = logged(Level::TRACE, Style::Plain, || {
         debug!(target: "lettre::transport", "AUTH PLAIN c2VjcmV0");
         info!(target: "tokio_postgres", "password=secret");
         warn!(target: "hyper", "audible");
         debug!("ours");
     });
     assert!(lines.len() == 2 && lines[0].contains("audible") && lines[1].contains("ours"), "{lines:?}");
-    let lines = logged(Level::ERROR, false, false, || {
+    let lines = logged(Level::ERROR, Style::Plain, || {
         warn!(target: "hyper", "quiet");
         warn!("quiet");
         error!("audible");
@@ -96,8 +106,36 @@ fn other_crates_never_speak_below_warn() {
 }
 
 #[test]
+fn each_room_has_its_own_level() {
+    let rooms = [("mail", Level::DEBUG), ("store", Level::ERROR)];
+    let levels = Levels { default: Level::INFO, rooms: rooms.map(|(room, level)| (room.to_owned(), level)).into() };
+    let lines = logged_at(&levels, Style::Plain, || {
+        debug!(target: "credkeeper::mail::courier", "heard");
+        debug!(target: "credkeeper::mail", "heard");
+        trace!(target: "credkeeper::mail", "silent");
+        debug!(target: "credkeeper::mailbox", "silent");
+        warn!(target: "credkeeper::store", "silent");
+        error!(target: "credkeeper::store::sql", "heard");
+        info!(target: "credkeeper::plan", "heard");
+        debug!(target: "credkeeper::plan", "silent");
+        info!(target: "credkeeper", "heard");
+        debug!(target: "mail", "silent");
+        warn!(target: "rustls::mail", "heard");
+    });
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("heard")), "{lines:?}");
+    let quiet = Levels { default: Level::ERROR, rooms: [("mail".to_owned(), Level::TRACE)].into() };
+    let lines = logged_at(&quiet, Style::Plain, || {
+        info!(target: "lettre", "silent");
+        warn!(target: "lettre", "silent");
+        trace!(target: "credkeeper::mail", "heard");
+    });
+    assert!(lines.len() == 1 && lines[0].contains("heard"), "{lines:?}");
+}
+
+#[test]
 fn colours_are_ours_alone() {
-    let lines = logged(Level::INFO, false, true, || error!(login = "a\u{1b}[31m", "Text"));
+    let lines = logged(Level::INFO, Style::Coloured, || error!(login = "a\u{1b}[31m", "Text"));
     assert_eq!(lines[0].matches('\u{1b}').count(), lines[0].matches("\u{1b}[").count());
     assert!(lines[0].contains("\u{1b}[31mERROR\u{1b}[0m") && lines[0].contains(r#""a\u{1b}[31m""#), "{lines:?}");
 }
@@ -109,6 +147,6 @@ fn an_error_is_told_with_its_causes() {
     struct Open(#[source] std::io::Error);
     let error = Open(std::io::Error::other("no space left"));
     assert_eq!(chain(&error), "cannot open the journal: no space left");
-    let lines = logged(Level::INFO, true, false, || error!(error = &error as &dyn Error, "Stopped"));
+    let lines = logged(Level::INFO, Style::Json, || error!(error = &error as &dyn Error, "Stopped"));
     assert_eq!(parsed(&lines[0])["error"], "cannot open the journal: no space left");
 }

@@ -168,6 +168,16 @@ fn mails_the_journal_and_errors_are_counted() {
 }
 
 #[test]
+fn the_log_is_asked_for_what_it_lost() {
+    let m = metrics();
+    m.watch_log(|| [("stderr", 0), ("file", 7), ("remote", 0)]);
+    for _ in 0..2 {
+        shows(&m, &[r#"log_lines_dropped_total{sink="file"} 7"#, r#"log_lines_dropped_total{sink="stderr"} 0"#]);
+    }
+    assert_eq!(crate::logging::dropped().map(|(sink, _)| sink), LOG_SINKS);
+}
+
+#[test]
 fn a_hostile_database_name_cannot_break_out_of_its_label() {
     let m = Metrics::new(Names { databases: &["a\"b\\c\nd"], policies: &[], error_classes: &[], journal_states: &[] });
     shows(&m, &[r#"leader{database="a\"b\\c\nd"} 0"#]);

@@ -1,7 +1,7 @@
 //! `mail`: how the connection to the mail server is protected, and the login on it.
 
 use super::super::read::{Field, Section};
-use super::super::secrets::secret;
+use super::super::secrets::{SHAPE, secret};
 use super::super::url::is_loopback;
 use super::super::{Encryption, MailLogin};
 use crate::tls::{ClientIdentity, TlsError, TlsSettings, Verify, What, client_config};
@@ -89,7 +89,7 @@ fn settings(section: &mut Section<'_>, host: Option<&str>, used: bool, tls: Opti
 }
 
 /// Which of the keys names the file that `error` is about; none for what is wrong with this machine, which `doctor` tells.
-fn blamed<'a>(
+pub(in crate::config) fn blamed<'a>(
     error: &TlsError,
     ca_file: Option<Field<'a>>,
     ca_directory: Option<Field<'a>>,
@@ -106,7 +106,7 @@ fn blamed<'a>(
     }
 }
 
-fn said(error: &TlsError) -> String {
+pub(in crate::config) fn said(error: &TlsError) -> String {
     match error {
         TlsError::Read { what, path, source } => {
             let why = match source.kind() {
@@ -121,7 +121,7 @@ fn said(error: &TlsError) -> String {
     }
 }
 
-fn identity(field: &Field<'_>) -> Option<ClientIdentity> {
+pub(in crate::config) fn identity(field: &Field<'_>) -> Option<ClientIdentity> {
     let mut section = field.section("{cert: PATH, key: PATH}")?;
     let cert = section.required("cert", "the path of our certificate, PEM").and_then(|cert| cert.path());
     let key = section.required("key", "the path of its private key, PEM without a passphrase").and_then(|key| key.path());
@@ -140,7 +140,7 @@ fn login(field: &Field<'_>) -> Option<MailLogin> {
         return None; // its keys are those of a later version
     }
     let user = section.required("user", "the name at the mail server").and_then(|user| user.line("the name at the mail server"));
-    let password_field = section.required("password", "{file: PATH} or {env: NAME}");
+    let password_field = section.required("password", SHAPE);
     let password = password_field.as_ref().and_then(secret);
     if let (Some(field), Some(password)) = (&password_field, &password)
         && password.expose().contains('\0')
