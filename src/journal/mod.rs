@@ -40,7 +40,7 @@ mod tests;
 mod upkeep;
 mod visit;
 
-pub use error::JournalError;
+pub use error::{JournalError, folder};
 pub use history::HistoryRow;
 pub use issue::{Unresolved, Written};
 pub use ledger::StateCounts;

@@ -6,6 +6,7 @@ mod certificates;
 mod contract;
 mod crash;
 mod daemon;
+mod encrypted;
 mod golden;
 mod inspection;
 mod leaks;
