@@ -12,6 +12,7 @@ mod inspection;
 mod leaks;
 mod mail;
 mod mail_tls;
+mod mistakes;
 mod pg;
 mod properties;
 mod random_site;
