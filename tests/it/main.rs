@@ -17,6 +17,7 @@ mod pg;
 mod properties;
 mod random_site;
 mod sandbox;
+mod sessions;
 mod site;
 mod smtp;
 mod spine;
