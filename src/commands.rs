@@ -1,5 +1,6 @@
 //! The commands that change nothing in the database: `explain`, `doctor`, `check-config`, `journal list`, `status`, `seal`.
 
+use std::error::Error;
 use std::io::{self, Write};
 
 use futures_util::StreamExt;
@@ -25,6 +26,8 @@ pub use seal::seal;
 
 /// How many issuances `journal list` shows.
 const LISTED: usize = 1_000;
+/// About a login that is not found.
+const EXACTLY: &str = "write the login exactly as the print system has it, capitals too";
 /// How many issuances `explain` tells of one user.
 const TOLD: usize = 10;
 
@@ -39,6 +42,26 @@ pub fn print_bytes(bytes: &[u8]) -> ExitStatus {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => ExitStatus::Failed,
         _ => ExitStatus::Done,
     }
+}
+
+/// An error with its causes, and what to do about it where the sentence itself does not tell.
+pub fn complaint(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    let todo = causes.filter_map(remedy).next();
+    chain(error) + &todo.map(|todo| format!(" → {todo}")).unwrap_or_default()
+}
+
+fn remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<JournalError>() {
+        return error.remedy();
+    }
+    Some(match error.downcast_ref::<io::Error>()?.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "make that folder, or name another one",
+        io::ErrorKind::PermissionDenied => "give this account the right to do that, or name another place",
+        io::ErrorKind::ReadOnlyFilesystem => "name a folder on another file system: this one is read-only",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on that disk",
+        _ => return None,
+    })
 }
 
 /// Each start says what works but should be known.
@@ -81,11 +104,11 @@ pub async fn explain(config: &Config, login: &str) -> ExitStatus {
     match explained(config, login).await {
         Ok(Some(text)) => print(&text),
         Ok(None) => {
-            error!("The user {} is not in the database", printable(login));
+            error!("The user {} is not in the database; {EXACTLY}", printable(login));
             ExitStatus::Partial
         }
         Err(e) => {
-            error!("{}", chain(&e));
+            error!("{}", complaint(&e));
             ExitStatus::Failed
         }
     }
@@ -188,7 +211,7 @@ async fn told(text: impl Future<Output = Result<String, JournalError>>) -> ExitS
     match text.await {
         Ok(text) => print(&text),
         Err(e) => {
-            error!("{}", chain(&e));
+            error!("{}", complaint(&e));
             ExitStatus::Failed
         }
     }

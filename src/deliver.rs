@@ -22,7 +22,7 @@ use crate::domain::template::Values;
 use crate::domain::{IssuanceId, PolicyName, Secret, Timestamp};
 use crate::journal::{Answer as Told, Journal, JournalError, PendingMail};
 use crate::logging::{Progress, chain};
-use crate::mail::{Answer, Courier, Delivery as Verdict, Outgoing, State, Timing};
+use crate::mail::{Answer, Courier, Delivery as Verdict, Outgoing, Stage, State, Timing};
 use crate::metrics::{MailOutcome, Metrics};
 use crate::report::MailTotals;
 use crate::store::{AfterImage, Store, StoreError};
@@ -34,8 +34,8 @@ const GROUP: usize = 100;
 const GROUP_WAIT: Duration = Duration::from_millis(100);
 /// A credential that was committed longer ago than this is looked up again before its mail.
 const TRUSTED_FOR: Duration = Duration::from_secs(60);
-/// `--once` waits out pauses shorter than this.
-const SHORT_PAUSE: Duration = Duration::from_secs(60);
+/// `--once` waits out pauses shorter than a minute, if waiting can help. When it asks, a moment of the pause is over already.
+const SHORT_PAUSE: Duration = Duration::from_secs(59);
 /// How long the mails in hand may take when all is to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 /// After a failure of the journal or the database.
@@ -49,7 +49,7 @@ const STEP_ASIDE: Duration = Duration::from_secs(120);
 pub enum Mode {
     /// Until stopped; mails are tried again when their time comes.
     Daemon,
-    /// `--once`: each due mail is tried once, and pauses of less than a minute are waited out.
+    /// `--once`: each due mail is tried once, and pauses of less than a minute are waited out if that can help.
     Once,
 }
 
@@ -159,6 +159,8 @@ struct Loop {
     flush_at: Option<Instant>,
     /// After a failure nothing is taken from the journal until then.
     rest_until: Option<Instant>,
+    /// The last failure passes only if somebody mends something: `--once` need not wait for that.
+    hopeless: bool,
     counted: Counted,
 }
 
@@ -176,6 +178,7 @@ impl Loop {
             answers: Vec::new(),
             flush_at: None,
             rest_until: None,
+            hopeless: false,
             counted: Counted::default(),
         }
     }
@@ -226,7 +229,7 @@ impl Loop {
         }
         if let State::PausedUntil(until) = courier {
             let until = Instant::from_std(until);
-            let worth_it = self.mode == Mode::Daemon || until.saturating_duration_since(now) < SHORT_PAUSE;
+            let worth_it = self.mode == Mode::Daemon || (until.saturating_duration_since(now) < SHORT_PAUSE && !self.hopeless);
             return worth_it.then_some(until);
         }
         let room = WINDOW.saturating_sub(self.in_hand.len() + self.answers.len());
@@ -339,14 +342,17 @@ impl Loop {
             // The site is at fault (R32): the try does not count, the mail stays due, and the courier pauses.
             Verdict::SiteFault(_) | Verdict::ConnectError(_) | Verdict::NotTried => None,
         };
+        self.hopeless = match &delivery {
+            Verdict::ConnectError(error) => !error.is_transient(),
+            Verdict::SiteFault(refusal) => refusal.stage == Stage::MailFrom,
+            _ => false,
+        };
         if matches!(told, Some(Told::Accepted)) {
             debug!(mail.outcome = delivery.outcome(), attempts = mail.attempts, "Mail accepted: {delivery}");
-        } else {
-            if !matches!(delivery, Verdict::ConnectError(_)) {
-                self.set_aside(id);
-            }
+        } else if !matches!(delivery, Verdict::ConnectError(_)) {
+            self.set_aside(id);
             warn!(mail.outcome = delivery.outcome(), policy = %mail.policy, "Mail not accepted: {delivery}");
-        }
+        } // else the courier has said why all mail waits
         if let Some(told) = told {
             self.note(id, told);
         }

@@ -1,17 +1,20 @@
 //! `doctor`: the start-up inspection in full, each line ok, warning or failed with what to do.
 
 use std::fmt::Write;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use crate::clock;
-use crate::config::Config;
-use crate::domain::WallClock;
+use crate::config::{Config, JournalConfig};
+use crate::domain::{CostCenterRef, WallClock, alike, printable};
 use crate::inventory::Now;
-use crate::journal::JournalReader;
+use crate::journal::{JournalReader, folder};
 use crate::logging::chain;
-use crate::plan::{Planner, lint, rules};
+use crate::plan::{Blocker, Planner, lint, rules};
 use crate::reconcile;
 use crate::store::{Check, CheckVerdict, Reader, Wanted};
 
+mod folders;
 mod mail;
 
 pub use mail::test as mail_test;
@@ -19,7 +22,7 @@ pub use mail::test as mail_test;
 /// Looks at everything that a pass needs, and changes nothing.
 pub async fn inspect(config: &Config) -> Vec<Check> {
     let mut checks = vec![Check::ok("configuration", format!("{} is valid", config.path.display()))];
-    checks.extend(warnings(config).into_iter().map(|w| Check::warning("configuration", w, "see the manual")));
+    checks.extend(warnings(config).into_iter().map(|w| Check::warning("configuration", w, "")));
     for database in &config.databases {
         match Reader::connect(database).await {
             Err(error) => checks.push(Check::failed("database", chain(&error), "see databases in the configuration")),
@@ -57,15 +60,35 @@ async fn cost_centers(config: &Config, reader: &Reader) -> Vec<Check> {
     if blockers.is_empty() {
         return vec![Check::ok("cost centers", format!("all {} that the policies name are there", wanted.len()))];
     }
-    let said = |b: &crate::plan::Blocker| {
-        let found = format!("policy {} names cost center {}, which the database does not have", b.policy, b.cost_center);
-        Check::failed("cost centers", found, "create it in the print system, or correct the name in the policy")
+    // Without them there is only less advice.
+    let names = reader.cost_center_names().await.unwrap_or_default();
+    blockers.iter().map(|blocker| blocked(blocker, &names)).collect()
+}
+
+/// Two cost centers of one name count as none: guessing could move people into the wrong one.
+fn blocked(Blocker { policy, cost_center }: &Blocker, names: &[String]) -> Check {
+    let failed = |found: &str, advice: String| {
+        Check::failed("cost centers", format!("policy {policy} names cost center {cost_center}, {found}"), advice)
     };
-    blockers.iter().map(said).collect()
+    let absent = "which the database does not have";
+    let CostCenterRef::Name(name) = cost_center else {
+        return failed(absent, "create it in the print system, or correct the number in the policy".to_owned());
+    };
+    if names.iter().filter(|other| *other == name).count() > 1 {
+        return failed("and more than one is called that", "name it by its number in the policy".to_owned());
+    }
+    let near = alike(name, names.iter().map(String::as_str)).iter().map(|name| format!("“{}”", printable(name))).collect::<Vec<_>>();
+    match near.is_empty() {
+        true => failed(absent, "create it in the print system, or correct the name in the policy".to_owned()),
+        false => failed(absent, format!("write {} in the policy if that is meant, or create it in the print system", near.join(" or "))),
+    }
 }
 
 async fn journal(config: &Config) -> Check {
     let path = config.journal.path.display();
+    if let Err(refused) = writable(&config.journal) {
+        return refused;
+    }
     match JournalReader::open(&config.journal, &config.databases[0].identity()).await {
         Ok(None) => Check::ok("journal", format!("{path} will be made with the first pass")),
         Ok(Some(journal)) => match journal.counts().await {
@@ -74,10 +97,27 @@ async fn journal(config: &Config) -> Check {
                 let said = if said.is_empty() { "empty".to_owned() } else { said.join(", ") };
                 Check::ok("journal", format!("{path}: {said}"))
             }
-            Err(error) => Check::failed("journal", format!("{path}: {}", chain(&error)), "restore the journal from a backup"),
+            Err(error) => Check::failed("journal", chain(&error), error.remedy().unwrap_or_default()),
         },
-        Err(error) => Check::failed("journal", format!("{path}: {}", chain(&error)), "see “The journal” in the manual"),
+        Err(error) => Check::failed("journal", chain(&error), error.remedy().unwrap_or_default()),
     }
+}
+
+/// Whether a pass could write there.
+fn writable(journal: &JournalConfig) -> Result<(), Check> {
+    let refused = |path: &Path, error: &std::io::Error| {
+        let found = match error.kind() {
+            ErrorKind::NotFound => format!("{} does not exist", path.display()),
+            _ => format!("{} cannot be written by this account: {error}", path.display()),
+        };
+        Check::failed("journal", found, folder(error))
+    };
+    // A key that is there is only read.
+    for file in [Some(&journal.path), Some(&journal.key).filter(|key| !key.exists())].into_iter().flatten() {
+        let above = file.parent().unwrap_or(Path::new(""));
+        folders::may_write(above).map_err(|error| refused(above, &error))?;
+    }
+    if journal.path.exists() { folders::allowed(&journal.path).map_err(|error| refused(&journal.path, &error)) } else { Ok(()) }
 }
 
 /// One line a check, the advice under it.
@@ -89,9 +129,9 @@ pub fn render(checks: &[Check]) -> String {
             CheckVerdict::Warning => "warning",
             CheckVerdict::Failed => "FAILED ",
         };
-        let _ = writeln!(text, "{verdict}  {:<14} {}", check.name, check.found);
+        let _ = writeln!(text, "{verdict}  {:<18} {}", check.name, check.found);
         if check.verdict != CheckVerdict::Ok && !check.advice.is_empty() {
-            let _ = writeln!(text, "{:>24} → {}", "", check.advice);
+            let _ = writeln!(text, "{:>28} → {}", "", check.advice);
         }
     }
     text

@@ -42,7 +42,7 @@ enum Readiness {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     #[error(
-        "cannot listen on {address}, the address of http.listen; another process may have the port, or the address is not this machine's"
+        "cannot listen on {address}; another process may have the port, or the address is not this machine's: name another one in http.listen, or say http: null for none"
     )]
     Bind { address: SocketAddr, source: io::Error },
     #[error("cannot go on serving HTTP")]

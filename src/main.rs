@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
 use credkeeper::config::Config;
-use credkeeper::logging::{Progress, Role, chain};
+use credkeeper::logging::{Progress, Role};
 use credkeeper::plan::lint;
 use credkeeper::{clock, commands, daemon, logging, once, operate, report, sandbox, service};
 use tokio::sync::watch;
@@ -100,7 +100,7 @@ async fn run_daemon(config: Arc<Config>) -> ExitStatus {
     match daemon::run(config, metrics, stopping).await {
         Ok(()) => ExitStatus::Done,
         Err(e) => {
-            error!("{}", chain(&e));
+            error!("{}", commands::complaint(&e));
             // Whoever started it must see why it ended, wherever the log goes.
             if on_stderr { ExitStatus::Failed } else { failed(&e) }
         }
@@ -113,7 +113,7 @@ async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> Exi
     let report = match once::run(config, asked, metrics.clone(), progress).await {
         Ok(report) => report,
         Err(e) => {
-            error!("{}", chain(&e));
+            error!("{}", commands::complaint(&e));
             return e.status();
         }
     };
@@ -130,6 +130,6 @@ async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> Exi
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitStatus {
-    eprintln!("credkeeper: {}", chain(error));
+    eprintln!("credkeeper: {}", commands::complaint(error));
     ExitStatus::Failed
 }

@@ -1,13 +1,14 @@
 //! `--once`: one full pass with delivery, and its preview.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::cli::{ExitStatus, Once};
 use crate::clock;
@@ -20,7 +21,7 @@ use crate::reconcile::{self, Ask, PassError, Watch};
 use crate::recover::recover;
 use crate::report::file::ReportFile;
 use crate::report::{Line, PassKind, Report};
-use crate::store::{CheckVerdict, Filter, Leadership, Reader, Store, StoreError};
+use crate::store::{Check, CheckVerdict, Filter, Leadership, Reader, Store, StoreError};
 
 /// How often `--wait` looks for the user.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -28,9 +29,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Why no report came about.
 #[derive(Debug, thiserror::Error)]
 pub enum OnceError {
-    #[error("another instance is at work: {0}")]
+    #[error("another instance is at work: {0}; let it do the work, wait until it has ended, or end it")]
     Locked(String),
-    #[error("the inspection found what must be mended first:\n{0}")]
+    /// The names of the checks that failed; each was told in full.
+    #[error("what the inspection found must be mended first: {0}; nothing was changed")]
     Inspection(String),
     #[error("the database failed")]
     Store(#[from] StoreError),
@@ -38,10 +40,12 @@ pub enum OnceError {
     Journal(#[from] JournalError),
     #[error("what an earlier run left behind could not be resolved")]
     Recovery(#[source] PassError),
-    #[error("the user {0} is not in the database")]
+    #[error(
+        "the user {0} is not in the database; write the login exactly as the print system has it, capitals too; --wait 30s waits for a new one"
+    )]
     NoSuchUser(String),
-    #[error("the report cannot be written")]
-    Report(#[source] io::Error),
+    #[error("the report {} cannot be written", path.display())]
+    Report { path: PathBuf, source: io::Error },
 }
 
 impl OnceError {
@@ -60,7 +64,8 @@ impl OnceError {
 /// When no pass could be begun, or its report not be written.
 pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progress: &Progress) -> Result<Report, OnceError> {
     let database = &config.databases[0]; // the configuration demands exactly one
-    let file = asked.report.as_deref().map(ReportFile::create).transpose().map_err(OnceError::Report)?;
+    let unwritten = |source| OnceError::Report { path: asked.report.clone().unwrap_or_default(), source };
+    let file = asked.report.as_deref().map(ReportFile::create).transpose().map_err(unwritten)?;
     let line = |line: Line<'_>| {
         if let Some(file) = &file {
             file.line(line);
@@ -72,7 +77,7 @@ pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progr
         pass(config.clone(), database, asked, metrics, &line, progress).await?
     };
     if let Some(file) = file {
-        file.finish(&report).map_err(OnceError::Report)?;
+        file.finish(&report).map_err(unwritten)?;
     }
     Ok(report)
 }
@@ -98,7 +103,7 @@ async fn pass(
     inspect(&config, store.reader()).await?;
     wait_for_user(store.reader(), asked).await?;
     let journal = match Journal::open(&config.journal, &database.name, &database.identity(), LOCK_WAIT).await {
-        Err(JournalError::Locked { path }) => return Err(OnceError::Locked(format!("the journal {} is in use", path.display()))),
+        Err(JournalError::Locked { path }) => return Err(OnceError::Locked(format!("the journal {} is in its hands", path.display()))),
         other => other?,
     };
     let lead = lead(&store).await?;
@@ -148,13 +153,18 @@ fn ask(asked: &Once) -> Ask {
 
 async fn inspect(config: &Config, reader: &Reader) -> Result<(), OnceError> {
     let checks = reader.inspect(&reconcile::needs(config)).await;
-    checks.iter().filter(|c| c.verdict == CheckVerdict::Warning).for_each(|c| warn!("Inspection: {}: {}; {}", c.name, c.found, c.advice));
-    let failed: Vec<String> = checks
-        .iter()
-        .filter(|c| c.verdict == CheckVerdict::Failed)
-        .map(|c| format!("  {}: {}\n    → {}", c.name, c.found, c.advice))
-        .collect();
-    if failed.is_empty() { Ok(()) } else { Err(OnceError::Inspection(failed.join("\n"))) }
+    let mut failed = Vec::new();
+    for Check { name, verdict, found, advice } in &checks {
+        match verdict {
+            CheckVerdict::Ok => {}
+            CheckVerdict::Warning => warn!("Inspection: {name}: {found} → {advice}"),
+            CheckVerdict::Failed => {
+                error!("Inspection: {name}: {found} → {advice}");
+                failed.push(*name);
+            }
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(OnceError::Inspection(failed.join(", "))) }
 }
 
 /// With `--user`: the user must be there, if need be after `--wait`.
@@ -185,7 +195,7 @@ async fn lead(store: &Store) -> Result<Leadership, OnceError> {
             return Ok(lead);
         }
         if Instant::now() >= until {
-            return Err(OnceError::Locked("it leads on this database".to_owned()));
+            return Err(OnceError::Locked("it leads on this database, with a journal of its own".to_owned()));
         }
         sleep(LOOK_AGAIN).await;
     }

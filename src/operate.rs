@@ -5,12 +5,11 @@ use tracing::{error, info};
 
 use crate::cli::ExitStatus;
 use crate::clock;
-use crate::commands::print;
+use crate::commands::{complaint, print};
 use crate::config::Config;
 use crate::domain::{UserId, printable};
 use crate::inventory::{Standing, User};
 use crate::journal::{Journal, JournalError, LOCK_WAIT};
-use crate::logging::chain;
 use crate::store::{Filter, Reader, StoreError};
 
 /// Why a command of an operator did nothing.
@@ -54,7 +53,7 @@ fn ended(result: Result<String, OperateError>) -> ExitStatus {
     match result {
         Ok(said) => print(&said),
         Err(e) => {
-            error!("{}", chain(&e));
+            error!("{}", complaint(&e));
             e.status()
         }
     }

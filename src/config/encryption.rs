@@ -84,8 +84,18 @@ pub(super) fn settings(wanted: Wanted, hosts: &[(String, u16)]) -> Result<Option
     let client = match (client_cert, client_key) {
         (Some(cert), Some(key)) => Some(ClientIdentity { cert, key }),
         (None, None) => None,
-        (Some(_), None) => return Err(vec![("client_cert", "the private key that belongs to it is missing".to_owned())]),
-        (None, Some(_)) => return Err(vec![("client_key", "the certificate that belongs to it is missing".to_owned())]),
+        (Some(_), None) => {
+            return Err(vec![(
+                "client_cert",
+                "the private key that belongs to it is missing: name it in client_key (sslkey in an address)".to_owned(),
+            )]);
+        }
+        (None, Some(_)) => {
+            return Err(vec![(
+                "client_key",
+                "the certificate that belongs to it is missing: name it in client_cert (sslcert in an address)".to_owned(),
+            )]);
+        }
     };
     let settings = TlsSettings { verify, ca_file, ca_directory: None, client, server_name };
     let wrong = unusable(&settings);

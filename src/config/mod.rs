@@ -281,7 +281,9 @@ fn parse(text: &str, path: &Path, environment: impl Fn(&str) -> Option<OsString>
             validate::validate(&tree, &reader, path)
         }
         Ok(tree) => {
-            reader.problem(tree.at, "", "expected a mapping with `databases` and `policies`; see the example in config.yaml");
+            let empty = if matches!(tree.data, yaml::Data::Null) { "nothing is written here; " } else { "" };
+            let expected = "expected a mapping with `databases` and `policies`; `credkeeper sandbox DIR` makes a config.yaml to start from";
+            reader.problem(tree.at, "", format!("{empty}{expected}"));
             None
         }
         Err(error) => {
@@ -320,19 +322,26 @@ fn sentence(error: &dyn std::error::Error) -> String {
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
+    let folder = path.parent().unwrap_or(path).display();
     let bytes = match std::fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => return Err("is a directory, not a file".to_owned()),
-        Ok(meta) if meta.len() > LARGEST_BYTES => return Err("is larger than 4 MiB".to_owned()),
+        Ok(meta) if meta.is_dir() => return Err("is a directory; name the file in it, with --config FILE".to_owned()),
+        Ok(meta) if meta.len() > LARGEST_BYTES => {
+            return Err("is larger than 4 MiB, so it is another file; name the right one with --config FILE".to_owned());
+        }
         Ok(_) => std::fs::read(path),
         Err(error) => Err(error),
     };
     let bytes = bytes.map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "may not be read by this account".to_owned(),
+        std::io::ErrorKind::NotFound => {
+            format!("does not exist in {folder}; name the file with --config FILE, or make one to start from with `credkeeper sandbox DIR`")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            format!("may not be read by this account; give it the right to read the file and to enter {folder}")
+        }
         _ => format!("cannot be read: {error}"),
     })?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err("is UTF-16; save it as UTF-8".to_owned());
+        return Err("is UTF-16 (“Unicode” in older editors); save it as UTF-8".to_owned());
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];

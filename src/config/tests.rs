@@ -518,11 +518,11 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
         Config::load(&path).map(|_| ()).unwrap_err().problems.remove(0).message
     };
     assert_eq!(said(b"a: 1\nb: \xe9\n"), "is not UTF-8: line 2 has other bytes; save it as UTF-8");
-    assert_eq!(said(b"\xff\xfea\0"), "is UTF-16; save it as UTF-8");
+    assert!(said(b"\xff\xfea\0").starts_with("is UTF-16"));
     let problem = Config::load(folder.path()).unwrap_err();
-    assert_eq!(problem.problems[0].message, "is a directory, not a file");
+    assert!(problem.problems[0].message.starts_with("is a directory; "));
     let absent = folder.path().join("absent.yaml");
-    assert_eq!(Config::load(&absent).unwrap_err().to_string(), format!("{}: does not exist", absent.display()));
+    assert!(Config::load(&absent).unwrap_err().to_string().starts_with(&format!("{}: does not exist in ", absent.display())));
 }
 
 proptest::proptest! {

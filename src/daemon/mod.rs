@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::reconcile::{self, Ask, PassError, Watch};
 use crate::recover::recover;
 use crate::report::{PassKind, PassOutcome, Report};
-use crate::store::{CheckVerdict, Leadership, Store, StoreError};
+use crate::store::{Check, CheckVerdict, Leadership, Store, StoreError};
 
 mod schedule;
 mod watermark;
@@ -39,8 +39,11 @@ pub enum DaemonError {
     Journal(#[from] JournalError),
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
-    #[error("the inspection of the database failed: {0}")]
+    /// The names of the checks that failed; each was told in full.
+    #[error("what the inspection found must be mended first: {0}")]
     Inspection(String),
+    #[error("what an earlier run left behind could not be resolved")]
+    Recovery(#[source] PassError),
 }
 
 /// What the parts of the daemon share.
@@ -142,17 +145,17 @@ impl Daemon {
 
     async fn inspect(&self, store: &Store) -> Result<(), DaemonError> {
         let mut failed = Vec::new();
-        for check in store.reader().inspect(&reconcile::needs(&self.config)).await {
-            match check.verdict {
+        for Check { name, verdict, found, advice } in store.reader().inspect(&reconcile::needs(&self.config)).await {
+            match verdict {
                 CheckVerdict::Ok => {}
-                CheckVerdict::Warning => warn!("Inspection: {}: {}; {}", check.name, check.found, check.advice),
+                CheckVerdict::Warning => warn!("Inspection: {name}: {found} → {advice}"),
                 CheckVerdict::Failed => {
-                    error!("Inspection: {}: {}; {}", check.name, check.found, check.advice);
-                    failed.push(format!("{}: {}; {}", check.name, check.found, check.advice));
+                    error!("Inspection: {name}: {found} → {advice}");
+                    failed.push(name);
                 }
             }
         }
-        if failed.is_empty() { Ok(()) } else { Err(DaemonError::Inspection(failed.join(" | "))) }
+        if failed.is_empty() { Ok(()) } else { Err(DaemonError::Inspection(failed.join(", "))) }
     }
 
     async fn lead(&mut self, store: &Store) -> Result<Option<Leadership>, DaemonError> {
@@ -280,7 +283,7 @@ impl Daemon {
             }
         }
         for blocker in &report.blockers {
-            error!(policy = %blocker.policy, "Policy {} is blocked: the database has no cost center {}", blocker.policy, blocker.cost_center);
+            error!(policy = %blocker.policy, "Policy {} is blocked: the database has no cost center {} → create it in the print system, or correct the policy; `credkeeper doctor` names those that are spelled nearly so", blocker.policy, blocker.cost_center);
         }
         for refusal in &report.refusals {
             error!(policy = %refusal.policy, limit = refusal.limit.as_str(), "{refusal}");
@@ -309,7 +312,7 @@ fn fatal(error: PassError) -> DaemonError {
     match error {
         PassError::Store(e) | PassError::CommitUnknown(e) => DaemonError::Store(e),
         PassError::Journal(e) => DaemonError::Journal(e),
-        other => DaemonError::Inspection(chain(&other)),
+        other => DaemonError::Recovery(other),
     }
 }
 

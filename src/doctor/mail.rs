@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::clock;
-use crate::config::{Config, Encryption, SmtpConfig, TransportConfig};
+use crate::config::{Config, SmtpConfig, TransportConfig};
 use crate::domain::{Mailbox, Timestamp, printable};
-use crate::logging::chain;
-use crate::mail::{self, Delivery, Greeted, MailError, Stage};
+use crate::mail::{self, Delivery, Greeted, remedy, what};
 use crate::store::Check;
+
+use super::folders;
 
 /// A certificate that ends sooner is worth a warning.
 const SOON: Duration = Duration::from_secs(21 * 86_400);
@@ -19,7 +20,10 @@ pub(super) async fn server(config: &Config, now: Timestamp) -> Check {
         TransportConfig::Directory(path) => directory(path),
         TransportConfig::Smtp(smtp) => match mail::probe(&config.mail).await {
             Ok(greeted) => answered(smtp, greeted.as_ref(), now),
-            Err(verdict) => Check::failed("mail", format!("{}:{}: {}", smtp.host, smtp.port, said(&verdict)), advice(&verdict, smtp)),
+            Err(verdict) => {
+                let found = format!("{}:{}: {}", smtp.host, smtp.port, what(&verdict));
+                Check::failed("mail", found, remedy(&verdict, &config.mail.transport))
+            }
         },
     }
 }
@@ -31,11 +35,10 @@ pub async fn test(config: &Config, to: &Mailbox) -> Check {
         Some(instead) => format!("{to}, redirected to {instead}"),
         None => to.to_string(),
     };
-    let found = format!("a mail to {whom}: {}", said(&verdict));
-    match (&verdict, &config.mail.transport) {
-        (Delivery::Accepted { .. }, _) => Check::ok("mail test", found),
-        (_, TransportConfig::Smtp(smtp)) => Check::failed("mail test", found, advice(&verdict, smtp)),
-        (_, _) => Check::failed("mail test", found, "see mail.transport in the configuration"),
+    let found = format!("a mail to {whom}: {}", what(&verdict));
+    match &verdict {
+        Delivery::Accepted { .. } => Check::ok("mail test", found),
+        _ => Check::failed("mail test", found, remedy(&verdict, &config.mail.transport)),
     }
 }
 
@@ -66,60 +69,13 @@ fn answered(smtp: &SmtpConfig, greeted: Option<&Greeted>, now: Timestamp) -> Che
 }
 
 fn directory(path: &Path) -> Check {
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() && !found.permissions().readonly() => Check::ok("mail", format!("mails go to {}", path.display())),
-        Ok(_) => Check::failed("mail", format!("{} is not a writable directory", path.display()), "correct mail.directory"),
-        Err(_) => Check::ok("mail", format!("{} will be made with the first mail", path.display())),
-    }
-}
-
-/// The verdict with its causes; what TLS says holds its remedy, which stands apart here.
-fn said(verdict: &Delivery) -> String {
-    match verdict {
-        Delivery::ConnectError(MailError::Handshake(explanation)) => explanation.what.clone(),
-        Delivery::ConnectError(error) => chain(error),
-        verdict => verdict.to_string(),
-    }
-}
-
-fn advice(verdict: &Delivery, smtp: &SmtpConfig) -> String {
-    match verdict {
-        Delivery::ConnectError(error) => connecting(error, smtp),
-        Delivery::RecipientRejected(_) => "the mail server refuses this recipient: try another address".to_owned(),
-        Delivery::AddressUnsupported => "such users cannot be told by this mail server: switch SMTPUTF8 on there".to_owned(),
-        Delivery::SiteFault(refusal) if refusal.code == 530 => {
-            "the mail server wants a login or encryption first: see mail.auth and mail.tls".to_owned()
-        }
-        Delivery::SiteFault(refusal) if refusal.stage == Stage::MailFrom => {
-            "allow this sender (mail.envelope_from, else mail.from) at the mail server, or use another".to_owned()
-        }
-        Delivery::SiteFault(_) => "allow this machine to send at the mail server, or see mail.auth; its log tells more".to_owned(),
-        Delivery::Deferred(_) | Delivery::Unknown => "try again in some minutes; the mail server's log tells more".to_owned(),
-        Delivery::Accepted { .. } | Delivery::NotTried => String::new(),
-    }
-}
-
-fn connecting(error: &MailError, smtp: &SmtpConfig) -> String {
-    let port = smtp.port;
-    match error {
-        MailError::Handshake(explanation) => explanation.remedy.clone(),
-        MailError::TlsFiles(_) => "correct mail.ca_file, mail.ca_directory or mail.client_certificate".to_owned(),
-        MailError::TlsNotOffered | MailError::NoTls(_) => {
-            "switch STARTTLS on at the mail server, or set mail.tls: implicit and the port that is encrypted from the first byte (465)"
-                .to_owned()
-        }
-        MailError::Injected => "find out what stands between this machine and the mail server".to_owned(),
-        MailError::Login(refusal) if refusal.code < 500 => "try again in some minutes; the mail server's log tells more".to_owned(),
-        MailError::Login(_) => {
-            "correct mail.auth; some providers want a password of its own for programs, or logins by SMTP switched on".to_owned()
-        }
-        MailError::NoLogin { .. } => match smtp.encryption {
-            Encryption::None => "many servers offer a login on encrypted connections only: set mail.tls, or remove mail.auth".to_owned(),
-            _ => "switch PLAIN or LOGIN on at the mail server, use another port (587), or remove mail.auth".to_owned(),
-        },
-        MailError::Timeout(Stage::Greeting) if !matches!(smtp.encryption, Encryption::Implicit(_)) => {
-            format!("if the mail server expects TLS from the first byte at port {port} (as at 465), set mail.tls: implicit")
-        }
-        _ => "check mail.host and mail.port, and that this machine may connect there".to_owned(),
+    match folders::may_be_made(path) {
+        Ok(()) if path.exists() => Check::ok("mail", format!("mails go to {}", path.display())),
+        Ok(()) => Check::ok("mail", format!("{} will be made with the first mail", path.display())),
+        Err(error) => Check::failed(
+            "mail",
+            format!("the mails' directory {} cannot be written by this account: {error}", path.display()),
+            mail::writing(&error),
+        ),
     }
 }

@@ -1,5 +1,6 @@
 //! Values that have a rule. No I/O, no clock, no chance: everything here is a function of its arguments.
 
+pub mod alike;
 pub mod ids;
 pub mod mailbox;
 pub mod pattern;
@@ -11,6 +12,7 @@ pub mod share;
 pub mod template;
 pub mod time;
 
+pub use alike::alike;
 pub use ids::{CostCenter, CostCenterId, CostCenterRef, IssuanceId, PassId, PolicyName, UserId};
 pub use mailbox::Mailbox;
 pub use pattern::{Pattern, TooManySteps};

@@ -17,10 +17,7 @@ pub enum JournalError {
     Lock { path: PathBuf, source: io::Error },
     #[error("the journal's key is of no use")]
     Key(#[from] KeyFileError),
-    #[error(
-        "the journal {} has lost its key {}: put the key back; only if it is gone for good, move the journal away",
-        journal.display(), key.display()
-    )]
+    #[error("the journal {} has lost its key {}", journal.display(), key.display())]
     KeyMissing { journal: PathBuf, key: PathBuf },
     #[error("the key {} does not belong to the journal {}", key.display(), journal.display())]
     KeyWrong { journal: PathBuf, key: PathBuf },
@@ -28,7 +25,7 @@ pub enum JournalError {
     NotAJournal { path: PathBuf },
     #[error("the journal {} has version {version}, made by a newer credkeeper", path.display())]
     Newer { path: PathBuf, version: i64 },
-    #[error("the journal {} was made by an older credkeeper: a pass (--once or the daemon) brings it up to date", path.display())]
+    #[error("the journal {} was made by an older credkeeper", path.display())]
     Older { path: PathBuf },
     /// A restored database or another one: what the journal knows would be wrong there.
     #[error("the journal {} belongs to the database “{recorded}”, not to “{given}”", path.display())]
@@ -96,6 +93,48 @@ impl JournalError {
         }
     }
 
+    /// What to do about it: a clause that begins with a verb. `None` where only we could.
+    pub fn remedy(&self) -> Option<&'static str> {
+        const LOST: &str = "put back the key that it was made with, from a backup; only if that is gone for good, move the journal away: then the \
+                            mails that wait in it are never sent, and those users need a new PIN";
+        Some(match self {
+            JournalError::Older { .. } => "run a pass (--once or the daemon): it brings the journal up to date",
+            JournalError::Locked { .. } => "wait until that instance has ended, or end it; `credkeeper status` works beside it",
+            JournalError::Key(KeyFileError::Malformed { .. }) => {
+                "put the right file back from a backup: a key is one line of 64 hexadecimal digits"
+            }
+            JournalError::KeyMissing { .. } | JournalError::KeyWrong { .. } => LOST,
+            JournalError::NotAJournal { .. } => "correct journal.path, or move that file away",
+            JournalError::Newer { .. } => "run that newer version again, or name another journal in journal.path",
+            JournalError::OtherDatabase { .. } => {
+                "name another file in journal.path: each database has a journal of its own; if it is the same database under a new name, let \
+                 `credkeeper status` show under the old name that no mail waits, then move the journal away"
+            }
+            JournalError::Lock { source, .. }
+            | JournalError::Inspect { source, .. }
+            | JournalError::Create { source, .. }
+            | JournalError::Key(KeyFileError::Read { source, .. } | KeyFileError::Write { source, .. }) => folder(source),
+            JournalError::Open { source, .. } | JournalError::Read { source, .. } | JournalError::Write { source, .. } => {
+                match source.sqlite_error_code() {
+                    Some(ErrorCode::DiskFull) => "make room on the journal's disk; until then nothing is changed in the database",
+                    Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "restore the journal and its key from a backup",
+                    Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "end what else has the journal open, such as a backup",
+                    _ => "see that the journal is on a local disk that this account may write",
+                }
+            }
+            JournalError::Unsettled { .. } => "try again",
+            JournalError::Unseal { .. } | JournalError::NotUnderstood { .. } => "restore the journal and its key from a backup",
+            JournalError::Key(KeyFileError::NoRandomness)
+            | JournalError::AlreadyOpen { .. }
+            | JournalError::Illegal(_)
+            | JournalError::NoSuchBatch { .. }
+            | JournalError::VerdictsDoNotFit { .. }
+            | JournalError::Seal(_)
+            | JournalError::Closed
+            | JournalError::Thread(_) => return None,
+        })
+    }
+
     /// Whether the same call may succeed later without anybody touching the journal: a lock goes away, and disks that are full
     /// are often emptied by others.
     pub fn is_transient(&self) -> bool {
@@ -107,6 +146,15 @@ impl JournalError {
             JournalError::Seal(SealError::NoRandomness) => true,
             _ => false,
         }
+    }
+}
+
+/// What to do about a folder that is not there or may not be written.
+pub fn folder(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "make that folder, for the account that runs credkeeper alone, or correct journal.path and journal.key",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on that disk",
+        _ => "give the account that runs credkeeper the right to write in that folder, or name another one in journal.path and journal.key",
     }
 }
 

@@ -45,10 +45,10 @@ impl View {
             return Ok(vec![false; pins.len()]);
         }
         let mut held = self.db.prepare_cached("SELECT 1 FROM freed WHERE print = ?1 AND until > ?2").reading(WHAT)?;
-        let mut is_held = |pin: &StoredValue| match self.seals.freed_print(pin) {
+        let is_held = |pin: &StoredValue| match self.seals.freed_print(pin) {
             Some(print) => held.exists(params![print, now.0]),
             None => Ok(false),
         };
-        pins.iter().map(|pin| is_held(pin)).collect::<rusqlite::Result<_>>().reading(WHAT)
+        pins.iter().map(is_held).collect::<rusqlite::Result<_>>().reading(WHAT)
     }
 }

@@ -43,7 +43,7 @@ mod tests;
 mod upkeep;
 mod visit;
 
-pub use error::JournalError;
+pub use error::{JournalError, folder};
 pub use history::HistoryRow;
 pub use hold::Hold;
 pub use issuance::{Announcement, BatchId, IssuedPin, Lane, NewIssuance, PinWritten};

@@ -9,7 +9,6 @@
 //! credential still stands. Don't give mails before that moment; afterwards the first one finds out, and the others
 //! wait for its answer.
 
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,6 +23,7 @@ use super::delivery::{Delivery, MailError};
 use super::gate::{Entry, Gate, Phase, Rejections, Ticket};
 use super::message::Outgoing;
 use super::pace::Bucket;
+use super::remedy::{remedy, what};
 use super::smtp::Deadlines;
 use super::transport::Transport;
 
@@ -98,6 +98,7 @@ impl Courier {
             }),
             phase,
             certificate_expires: Mutex::default(),
+            way: config.transport.clone(),
         });
         let mut workers = JoinSet::new();
         for _ in 0..connections {
@@ -160,6 +161,8 @@ struct Shared {
     /// Follows the gate, for those who wait for it.
     phase: watch::Sender<Phase>,
     certificate_expires: Mutex<Option<Timestamp>>,
+    /// For what to do about a failure.
+    way: TransportConfig,
 }
 
 #[derive(Debug)]
@@ -204,12 +207,8 @@ impl Shared {
         drop(control);
         match after {
             Phase::Shut { pause, .. } if after != before => {
-                let (pause_s, because) = (pause.as_secs(), chain(&delivery));
-                tracing::warn!(
-                    pause_s,
-                    error.kind = kind(&delivery),
-                    "No mail goes for {pause_s} s, the mail server is at fault: {because}"
-                );
+                let (pause_s, because, todo) = (pause.as_secs(), what(&delivery), remedy(&delivery, &self.way));
+                tracing::warn!(pause_s, error.kind = kind(&delivery), "No mail goes for {pause_s} s: {because} → {todo}");
             }
             Phase::Open if resumed => tracing::info!("The mail server takes mail again"),
             _ => {}
@@ -339,7 +338,7 @@ fn log(mail: &Outgoing, answer: &Answer) {
         duration_ms = answer.took.as_millis() as u64,
         "Mail to {}: {}",
         mail.recipient,
-        chain(&answer.delivery)
+        what(&answer.delivery)
     );
 }
 
@@ -349,17 +348,4 @@ fn kind(delivery: &Delivery) -> Option<&'static str> {
         Delivery::ConnectError(error) => Some(error.kind()),
         _ => None,
     }
-}
-
-/// The verdict with all its causes.
-fn chain(delivery: &Delivery) -> String {
-    let mut text = delivery.to_string();
-    if let Delivery::ConnectError(error) = delivery {
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-    }
-    text
 }

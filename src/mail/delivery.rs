@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use crate::domain::printable;
 use crate::tls::{Explanation, TlsError};
@@ -182,8 +183,8 @@ pub enum MailError {
     Login(Refusal),
     #[error("the mail server offers no login by PLAIN or LOGIN ({})", offers(offered))]
     NoLogin { offered: Vec<String> },
-    #[error("the mail cannot be written into the directory")]
-    Write(#[source] io::Error),
+    #[error("the mail cannot be written into {}", directory.display())]
+    Write { directory: PathBuf, source: io::Error },
     #[error("no mail transport is configured")]
     NoTransport,
 }
@@ -204,7 +205,7 @@ impl MailError {
             MailError::Injected => "tls_injected",
             MailError::Login(_) => "login",
             MailError::NoLogin { .. } => "login_not_offered",
-            MailError::Write(_) => "write",
+            MailError::Write { .. } => "write",
             MailError::NoTransport => "no_transport",
         }
     }
@@ -231,6 +232,13 @@ impl MailError {
             MailError::Protocol(_) | MailError::NoTransport | MailError::TlsFiles(_) | MailError::Handshake(_) => false,
             MailError::TlsNotOffered | MailError::Injected | MailError::NoLogin { .. } => false,
             MailError::Login(refusal) | MailError::NoTls(refusal) => refusal.code < 500,
+            MailError::Write { source, .. } => !matches!(
+                source.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::AlreadyExists
+                    | io::ErrorKind::ReadOnlyFilesystem
+            ),
             _ => true,
         }
     }

@@ -17,6 +17,10 @@ impl Outbox {
         Outbox { directory }
     }
 
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Makes the directory, unless it is there.
     ///
     /// # Errors

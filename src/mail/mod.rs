@@ -9,7 +9,7 @@
 //! retries nothing by itself; the owner decides from the [`Delivery`] when to give a mail again.
 //!
 //! - `message` makes the bytes; no text of a user or a database can become a header or a second recipient.
-//! - `delivery` is the verdict on one mail and the rule of who is to blame (product rule R32).
+//! - `delivery` is the verdict on one mail and the rule of who is to blame (product rule R32); `remedy` is what to do about it.
 //! - `smtp` and `directory` are the ways out, `transport` the choice between them. `wire` is one connection, in the clear or
 //!   encrypted, `login` the login on it, `certificate` what a monitor wants to know of the server's.
 //! - `pace` spreads mails over time; `gate` stops them all while the site, not a recipient, is at fault.
@@ -26,6 +26,7 @@ mod gate;
 mod login;
 mod message;
 mod pace;
+mod remedy;
 mod reply;
 mod smtp;
 mod transport;
@@ -35,6 +36,7 @@ pub use courier::{Answer, Courier, State, Timing};
 pub use delivery::{Delivery, Enhanced, MailError, Refusal, Stage};
 pub use login::Mechanism;
 pub use message::{Outgoing, compose};
+pub use remedy::{remedy, what, writing};
 pub use smtp::{Deadlines, Greeted};
 pub use transport::{probe, send_test};
 pub use wire::Secured;

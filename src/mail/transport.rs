@@ -1,6 +1,7 @@
 //! The choice between the ways out (product rule R35), and rehearsals (`mail.redirect_to`).
 
-use std::path::PathBuf;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
@@ -52,8 +53,11 @@ impl Transport {
         let delivery = match &mut self.way {
             Way::Smtp(session) => session.send(&self.envelope_from, to, &message).await,
             Way::Directory(outbox) => {
-                let (outbox, id) = (outbox.clone(), outgoing.message_id.clone());
-                written(spawn_blocking(move || outbox.write(&id, &message)).await.unwrap_or_else(|error| Err(error.into())))
+                let (writing, id) = (outbox.clone(), outgoing.message_id.clone());
+                match spawn_blocking(move || writing.write(&id, &message)).await.unwrap_or_else(|error| Err(error.into())) {
+                    Ok(_) => Delivery::Accepted { code: 250, text: "written".to_owned() },
+                    Err(error) => unwritten(outbox.directory(), error),
+                }
             }
         };
         match delivery {
@@ -87,9 +91,7 @@ impl Transport {
 pub async fn probe(config: &MailConfig) -> Result<Option<Greeted>, Delivery> {
     match &config.transport {
         TransportConfig::Smtp(smtp) => Session::new(SmtpConfig::clone(smtp), Deadlines::of(smtp)).probe().await.map(Some),
-        TransportConfig::Directory(path) => {
-            Outbox::new(path.clone()).create().map(|()| None).map_err(|error| Delivery::ConnectError(MailError::Write(error)))
-        }
+        TransportConfig::Directory(path) => Outbox::new(path.clone()).create().map(|()| None).map_err(|error| unwritten(path, error)),
         TransportConfig::None => Ok(None),
     }
 }
@@ -113,9 +115,6 @@ pub async fn send_test(config: &MailConfig, to: &Mailbox, now: Timestamp) -> Del
     delivery
 }
 
-fn written(result: std::io::Result<PathBuf>) -> Delivery {
-    match result {
-        Ok(_) => Delivery::Accepted { code: 250, text: "written".to_owned() },
-        Err(error) => Delivery::ConnectError(MailError::Write(error)),
-    }
+fn unwritten(directory: &Path, source: io::Error) -> Delivery {
+    Delivery::ConnectError(MailError::Write { directory: directory.to_owned(), source })
 }

@@ -37,7 +37,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     section(out, "Refused", report.refusals.iter().map(ToString::to_string))?;
     let blocked = report.blockers.iter().map(|b| {
         let (policy, cost_center) = (&b.policy, &b.cost_center);
-        format!("policy {policy}: there is no cost center {cost_center} in the database; create it or correct the policy. Its users are left alone")
+        format!("policy {policy}: there is no cost center {cost_center} in the database; create it or correct the policy (`credkeeper doctor` names what is spelled nearly so). Its users are left alone")
     });
     section(out, "Blocked", blocked)?;
     let title = if report.problems.len() < PROBLEMS { "Problems".to_owned() } else { format!("Problems, the first {PROBLEMS}") };
@@ -134,7 +134,7 @@ fn mail(report: &Report) -> Option<String> {
         (m.accepted, "accepted by the mail server"),
         (m.deferred, "deferred"),
         (m.rejected, "rejected"),
-        (m.waiting, "waiting in the journal"),
+        (m.waiting, "waiting in the journal for the next pass (the log, and `credkeeper doctor`, say what keeps mail from going)"),
     ];
     let said: Vec<String> = all.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     (!said.is_empty()).then(|| said.join(", "))

@@ -1,6 +1,7 @@
 //! What can go wrong with the print system's database, told without ever repeating a value of it.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,10 +18,13 @@ pub enum StoreError {
     Query { step: &'static str, source: Cause },
     #[error("{step} had no answer within {} s", after.as_secs())]
     Deadline { step: &'static str, after: Duration },
-    #[error("the write lock was not granted within {} s", after.as_secs())]
+    #[error(
+        "the write lock was not granted within {} s: another session of ours holds it (SELECT * FROM pg_locks WHERE locktype = 'advisory')",
+        after.as_secs()
+    )]
     WriteLock { after: Duration },
     #[error("could not lock {}", path.display())]
-    LockFile { path: PathBuf, source: std::io::Error },
+    LockFile { path: PathBuf, source: io::Error },
     #[error("the session that held the leadership has lost it")]
     LeadershipLost,
     /// A write of this transaction failed, was cut off or was torn: COMMIT was never sent.
@@ -123,6 +127,16 @@ impl StoreError {
         }
     }
 
+    /// What happened, and what to do about it, apart.
+    pub(super) fn told(&self) -> (String, Option<&str>) {
+        match self {
+            StoreError::Connect { source, .. } | StoreError::Query { source, .. } => {
+                (format!("{self}: {}", source.message), source.remedy.as_deref())
+            }
+            _ => (chain(self), None),
+        }
+    }
+
     pub(super) fn query(step: &'static str, source: impl Into<Cause>) -> StoreError {
         StoreError::Query { step, source: source.into() }
     }
@@ -133,6 +147,10 @@ impl Cause {
         Cause { kind, code: None, message: message.into(), remedy: None }
     }
 
+    pub(super) fn with_remedy(self, remedy: &str) -> Cause {
+        Cause { remedy: Some(remedy.to_owned()), ..self }
+    }
+
     /// What stands for the refusals of all hosts: one that tells more than that nobody answered, if there is any.
     pub(super) fn of_hosts(mut refusals: Vec<(String, Cause)>) -> Cause {
         let telling = refusals.iter().position(|(_, cause)| cause.kind != Kind::Connect).unwrap_or(0);
@@ -140,8 +158,12 @@ impl Cause {
             0 => Cause::new(Kind::Connect, "no host is named"),
             1 => refusals.remove(0).1,
             _ => {
-                let message = refusals.iter().map(|(host, cause)| format!("{host}: {}", cause.message)).collect::<Vec<_>>().join("; ");
-                Cause { message, ..refusals.remove(telling).1 }
+                let each = |of: &dyn Fn(&Cause) -> Option<String>| {
+                    let said = refusals.iter().filter_map(|(host, cause)| Some((host, of(cause)?)));
+                    said.map(|(host, said)| format!("{host}: {said}")).collect::<Vec<_>>().join("; ")
+                };
+                let (message, remedy) = (each(&|cause| Some(cause.message.clone())), each(&|cause| cause.remedy.clone()));
+                Cause { message, remedy: Some(remedy).filter(|remedy| !remedy.is_empty()), ..refusals.remove(telling).1 }
             }
         }
     }
@@ -155,7 +177,7 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, ": {remedy}"))
+        self.remedy.as_ref().map_or(Ok(()), |remedy| write!(f, " → {remedy}"))
     }
 }
 
@@ -170,6 +192,43 @@ const KEYS: tls::Keys = tls::Keys {
 
 const NO_TLS: &str = "switch TLS on at the server (ssl = on in postgresql.conf, with ssl_cert_file and ssl_key_file); or, if the network \
                       between is trusted, set `tls: {mode: disable}`. The other modes, require, verify-ca and verify-full, need TLS at the server";
+
+const PRIMARY: &str = "name the primary in `url`, or all hosts with commas in between: the one that takes changes is found";
+
+/// Where something accepts the connection and never speaks.
+pub(super) const SILENT: &str =
+    "something listens there and says nothing: see whether the port in `url` is PostgreSQL's, and whether that server hangs";
+
+/// What to do where no connection came about or one broke, as far as the operating system tells.
+fn unreached(error: Option<&io::Error>) -> &'static str {
+    match error.map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            "nothing listens there: start PostgreSQL, or correct host and port in `url` (the bundled server listens on 5433), or \
+             listen_addresses in postgresql.conf"
+        }
+        Some(io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+            "nothing comes back: see whether that machine is up, correct the host in `url`, and open the port in the firewalls in between"
+        }
+        _ if error.is_some_and(|error| error.to_string().contains("lookup")) => {
+            "the name has no address: correct the host in `url`, or the name service of this machine"
+        }
+        _ => "the server, or something in between, broke off: see its log, and whether the port in `url` is PostgreSQL's",
+    }
+}
+
+/// What to do about an SQLSTATE, where that is the same for everybody.
+fn remedy_of(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "57P03" => "the server is starting up or shutting down: try again; if it lasts, see its log",
+        "53300" => "lower `pool_size`, or raise the limit: max_connections, or the CONNECTION LIMIT of the role or the database",
+        "57014" => "see what keeps the database busy (SELECT * FROM pg_stat_activity), or raise `statement_timeout`",
+        "55P03" => {
+            "see who holds the table (SELECT * FROM pg_locks, pg_stat_activity): an upgrade or an export of the print system, perhaps"
+        }
+        "25006" => PRIMARY,
+        _ => return None,
+    })
+}
 
 impl From<TlsError> for Cause {
     fn from(error: TlsError) -> Cause {
@@ -190,24 +249,28 @@ impl From<tokio_postgres::Error> for Cause {
     fn from(error: tokio_postgres::Error) -> Cause {
         if let Some(db) = error.as_db_error() {
             let code = db.code().code().to_owned();
-            return Cause { code: Some(code), ..Cause::new(kind_of(db.code()), printable(db)) };
+            let remedy = remedy_of(&code).map(str::to_owned);
+            return Cause { code: Some(code), remedy, ..Cause::new(kind_of(db.code()), printable(db)) };
         }
         if let Some(tls::Explanation { what, remedy }) = tls::explain(&error, &KEYS) {
-            return Cause { remedy: Some(remedy), ..Cause::new(Kind::Tls, what) };
+            return Cause::new(Kind::Tls, what).with_remedy(&remedy);
         }
         let mut message = error.to_string();
         let source = std::error::Error::source(&error);
         let said = source.map(ToString::to_string).unwrap_or_default();
         if message.ends_with("TLS handshake") && said == "server does not support TLS" {
-            return Cause { remedy: Some(NO_TLS.to_owned()), ..Cause::new(Kind::Tls, "the server does not offer TLS") };
+            return Cause::new(Kind::Tls, "the server does not offer TLS").with_remedy(NO_TLS);
         }
         if said == "database does not allow writes" {
-            return Cause::new(Kind::ReadOnly, "the server takes no changes (a standby?)");
+            return Cause::new(Kind::ReadOnly, "the server takes no changes (a standby?)").with_remedy(PRIMARY);
         }
-        let network = error.is_closed() || source.is_some_and(|s| s.is::<std::io::Error>()) || message.starts_with("timeout");
+        let io = source.and_then(|source| source.downcast_ref::<io::Error>());
+        let network = error.is_closed() || io.is_some() || message.starts_with("timeout");
         let login = message.starts_with("authentication") || message.starts_with("invalid configuration");
         // Conversions quote the value that they could not convert; everything else names hosts and protocol steps.
-        if !message.contains("serializing")
+        if message == "error connecting to server" && io.is_some() {
+            message = said.clone();
+        } else if !message.contains("serializing")
             && let Some(source) = source
         {
             message = format!("{message}: {source}");
@@ -217,7 +280,13 @@ impl From<tokio_postgres::Error> for Cause {
             (_, true) => Kind::Auth,
             _ => Kind::Query,
         };
-        Cause::new(kind, message)
+        let remedy = match kind {
+            Kind::Connect => Some(unreached(io).to_owned()),
+            Kind::Auth if said == "password missing" => Some("the server asks for a password: set `password: {file: PATH}`".to_owned()),
+            Kind::Auth => Some("let pg_hba.conf of the server ask this role for scram-sha-256".to_owned()),
+            _ => None,
+        };
+        Cause { remedy, ..Cause::new(kind, message) }
     }
 }
 

@@ -322,6 +322,17 @@ impl Reader {
         Ok(sql::pick_places(wanted, &found))
     }
 
+    /// The names of all cost centers, each as often as it is there: for advice about one that is not found.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn cost_center_names(&self) -> Result<Vec<String>, StoreError> {
+        match &self.0 {
+            Dialect::Postgres(db) => db.cost_center_names().await,
+            Dialect::Sqlite(db) => db.cost_center_names().await,
+        }
+    }
+
     /// Users in chunks of at most 1,000, in no particular order; one statement, streamed with back-pressure. After an error
     /// the stream ends. Dropping it stops the statement.
     pub fn read(&self, filter: &Filter) -> BoxStream<'_, Result<Vec<User>, StoreError>> {

@@ -15,6 +15,8 @@ pub(super) const CHUNK: usize = 1000;
 
 /// After-images looked up in one statement, so that `landed` never holds the write lock for long.
 pub(super) const LOOK_UP: usize = 20_000;
+/// How many names are looked at for advice.
+pub(super) const NAMES: usize = 10_000;
 
 /// How long the write lock is waited for.
 pub(super) const LOCK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);

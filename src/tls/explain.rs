@@ -46,7 +46,7 @@ pub fn explain(error: &(dyn StdError + 'static), keys: &Keys) -> Option<Explanat
             if io.kind() == io::ErrorKind::UnexpectedEof && io.to_string().contains("handshake") {
                 return Some(Explanation {
                     what: "the server closed the connection in the middle of the TLS handshake".to_owned(),
-                    remedy: "look into the log of the server for the reason".to_owned(),
+                    remedy: format!("it may ask for a certificate of ours, or for another one ({}); its log tells", keys.client),
                 });
             }
         }

@@ -34,7 +34,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("explain", "domain inventory journal plan policy"),
     ("doctor", "clock config domain inventory journal logging mail plan reconcile store"),
     ("commands", "cli clock config doctor domain explain inventory journal logging metrics plan reconcile seal store"),
-    ("operate", "cli clock commands config domain inventory journal logging store"),
+    ("operate", "cli clock commands config domain inventory journal store"),
     ("once", "cli clock config deliver journal logging metrics reconcile recover report store"),
     ("daemon", "clock config deliver domain http journal logging metrics reconcile recover report store"),
 ];

@@ -323,5 +323,5 @@ async fn a_directory_that_cannot_be_written_pauses_the_mail() {
     let courier = Courier::start(&config(TransportConfig::Directory(file.join("outbox"))), Limit::Unlimited, Timing::default());
     courier.outgoing.send(mail(1, "visitor@example.org")).await.expect("room in the queue");
     let answers = answers_and_pause(courier, 1, 15).await;
-    assert!(matches!(answers[0].delivery, Delivery::ConnectError(MailError::Write(_))));
+    assert!(matches!(answers[0].delivery, Delivery::ConnectError(MailError::Write { .. })));
 }

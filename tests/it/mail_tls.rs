@@ -129,6 +129,26 @@ async fn a_self_signed_certificate_and_a_directory_can_be_trusted_by_name() {
     }
 }
 
+/// As `openssl rehash` and the packages of a system leave it: links named by a hash, and the files elsewhere.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_of_hashed_links_is_read_as_openssl_would() {
+    let (authority, other) = (Authority::new("Test CA"), Authority::new("Another CA"));
+    let directory = tempfile::tempdir().unwrap();
+    for (link, to) in [("3e1f0c2a.0", other.pem()), ("9d66eef0.0", authority.pem()), ("9d66eef0.1", authority.pem())] {
+        std::os::unix::fs::symlink(to, directory.path().join(link)).unwrap();
+    }
+    std::os::unix::fs::symlink("gone.pem", directory.path().join("5443e9e3.0")).unwrap();
+    std::fs::write(directory.path().join("README"), "Certificates of this site.").unwrap();
+    let trusting = TlsSettings { ca_file: None, ca_directory: Some(directory.path().to_owned()), ..trusting(&authority.pem()) };
+    for how in BOTH {
+        let trusted = server(how, &authority.sign("localhost"), &[]);
+        assert_eq!(verdict(&smtp(trusted.port, how, trusting.clone(), None)).await.1, "accepted");
+    }
+    let stranger = server(How::StartTls, &Authority::new("A third").sign("localhost"), &[]);
+    assert_eq!(verdict(&smtp(stranger.port, How::StartTls, trusting, None)).await.1, "tls_error");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_may_demand_a_certificate_of_ours() {
     let (authority, stranger) = (Authority::new("Test CA"), Authority::new("Another CA"));

@@ -33,6 +33,8 @@ pub struct Setup {
     pub hba: &'static str,
     /// Files in its data directory, readable for the server alone.
     pub files: Vec<(String, String)>,
+    /// The port of the server that this one follows, with its pg_hba.conf; `None`: a server of its own.
+    pub copy_of: Option<u16>,
 }
 
 /// A database of its own, as the superuser sees it.
@@ -50,6 +52,13 @@ pub fn cluster() -> &'static Cluster {
 }
 
 impl Cluster {
+    /// Turns new sessions away, and ends when the last one has ended ("smart shutdown").
+    pub fn retire(&self) {
+        let process = fs::read_to_string(self.dir.join("data/postmaster.pid")).expect("the server's process");
+        let asked = Command::new("kill").args(["-TERM", process.lines().next().expect("a number")]).status();
+        assert!(asked.is_ok_and(|status| status.success()));
+    }
+
     /// What the server has written to its log for `database`, a line each.
     pub fn log_of(&self, database: &str) -> Vec<String> {
         let log = fs::read_to_string(self.dir.join("log")).expect("the server's log");
@@ -93,10 +102,15 @@ pub async fn connect(port: u16, database: &str) -> Result<Client, tokio_postgres
     Ok(client)
 }
 
-/// `locked` must give a password; whoever is not named is turned away.
+/// `locked` must give a password; `ghost` and `phantom` are nobody; whoever is not named is turned away.
+pub const HBA: &str = "host all postgres,credkeeper,reader,phantom,retired,limited 127.0.0.1/32 trust
+host all locked,ghost 127.0.0.1/32 scram-sha-256
+host all banned 127.0.0.1/32 reject
+host replication postgres 127.0.0.1/32 trust
+";
+
 fn shared() -> Setup {
-    let hba = "host all postgres,credkeeper,reader 127.0.0.1/32 trust\nhost all locked 127.0.0.1/32 scram-sha-256\n";
-    Setup { name: "pg", hba, files: Vec::new() }
+    Setup { name: "pg", hba: HBA, files: Vec::new(), copy_of: None }
 }
 
 /// Must be called on a thread without a runtime.
@@ -111,10 +125,18 @@ pub fn start(setup: Setup) -> Cluster {
         }
         command
     };
-    let initdb = ["-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"];
-    let made = run("initdb").args(initdb).output().expect(HELP);
-    assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-    fs::write(dir.join("data/pg_hba.conf"), setup.hba).expect("pg_hba.conf");
+    let made = match setup.copy_of {
+        None => run("initdb").args(["-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]).output(),
+        Some(port) => {
+            let source = format!("host=127.0.0.1 port={port} user=postgres");
+            run("pg_basebackup").args(["-D", "data", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", &source]).output()
+        }
+    };
+    let made = made.expect(HELP);
+    assert!(made.status.success(), "{}: {}", setup.name, String::from_utf8_lossy(&made.stderr));
+    if setup.copy_of.is_none() {
+        fs::write(dir.join("data/pg_hba.conf"), setup.hba).expect("pg_hba.conf");
+    }
     for (name, content) in &setup.files {
         private(&dir.join("data").join(name), content, owner);
     }
@@ -137,7 +159,7 @@ pub fn start(setup: Setup) -> Cluster {
         let server = programs.join("postgres");
         let options: String = settings.iter().map(|s| format!(" -c '{s}'")).collect();
         let mut child = serve(&dir, owner, &format!("'{}' -D data -p {port}{options} 2>log", server.display()), "QUIT");
-        if prepare(port) {
+        if prepare(port, setup.copy_of.is_none()) {
             return Cluster { port, dir, _server: child };
         }
         let _ = child.kill();
@@ -184,8 +206,8 @@ pub fn serve(dir: &Path, owner: Option<(u32, u32)>, command: &str, signal: &str)
     shell.spawn().expect("a shell for the server")
 }
 
-/// Waits until the server answers, and makes the database that the tests copy.
-fn prepare(port: u16) -> bool {
+/// Waits until the server answers, and, unless it is a copy, makes the database that the tests copy.
+fn prepare(port: u16, fill: bool) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -196,8 +218,12 @@ fn prepare(port: u16) -> bool {
                 Err(_) => return false,
             }
         };
+        if !fill {
+            return true;
+        }
         let roles =
-            "CREATE ROLE credkeeper LOGIN; CREATE ROLE reader LOGIN; CREATE ROLE locked LOGIN PASSWORD 'right'; CREATE ROLE stranger LOGIN";
+            "CREATE ROLE credkeeper LOGIN; CREATE ROLE reader LOGIN; CREATE ROLE locked LOGIN PASSWORD 'right'; CREATE ROLE stranger LOGIN;
+                     CREATE ROLE banned LOGIN; CREATE ROLE retired; CREATE ROLE limited LOGIN CONNECTION LIMIT 0";
         admin.batch_execute(roles).await.expect("roles");
         admin.batch_execute("CREATE DATABASE vendor").await.expect("the template");
         let vendor = connect(port, "vendor").await.expect("the template answers");

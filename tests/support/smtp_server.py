@@ -2,7 +2,7 @@
 """A real SMTP server for the tests: aiosmtpd, told by the address what to answer.
 
     smtp_server.py DIRECTORY [--port PORT] [--no-pipelining] [--parse] [--smtputf8]
-        [--tls starttls|implicit --cert FILE --key FILE [--client-ca FILE]]
+        [--tls starttls|implicit --cert FILE --key FILE [--client-ca FILE] [--tls12]]
         [--auth USER:PASSWORD [--only MECHANISM] [--auth-in-the-clear]]
 
 Prints `listening PORT`, appends one JSON line a message to DIRECTORY/mails.jsonl *before* it answers, and exits when
@@ -142,6 +142,7 @@ def main():
     parser.add_argument("--cert")
     parser.add_argument("--key")
     parser.add_argument("--client-ca")
+    parser.add_argument("--tls12", action="store_true", help="no newer version")
     parser.add_argument("--auth")
     parser.add_argument("--only")
     parser.add_argument("--auth-in-the-clear", action="store_true")
@@ -151,6 +152,8 @@ def main():
     if options.tls:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(options.cert, options.key)
+        if options.tls12:
+            tls.maximum_version = ssl.TLSVersion.TLSv1_2
         if options.client_ca:
             tls.load_verify_locations(options.client_ca)
             tls.verify_mode = ssl.CERT_REQUIRED

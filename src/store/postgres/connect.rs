@@ -16,7 +16,8 @@ use tokio_postgres::{Client, Connection, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{DatabaseConfig, DatabaseTarget};
-use crate::store::error::{Cause, Kind, StoreError};
+use crate::store::error::{Cause, Kind, SILENT, StoreError};
+use crate::store::sql::LOCK_TIMEOUT;
 use crate::tls::{self, TlsSettings};
 
 use super::session::{GRACE, SETTINGS, within};
@@ -75,8 +76,10 @@ impl Connector {
 
     /// The server gives up what we gave up on, and a client that is cut off cannot hold a transaction open.
     fn limits(&self) -> String {
-        let statement = self.statement_timeout.as_millis();
-        format!("SET statement_timeout = {statement}; SET idle_in_transaction_session_timeout = 30000; {SETTINGS};")
+        let (statement, lock) = (self.statement_timeout.as_millis(), LOCK_TIMEOUT.as_millis());
+        format!(
+            "SET statement_timeout = {statement}; SET lock_timeout = {lock}; SET idle_in_transaction_session_timeout = 30000; {SETTINGS};"
+        )
     }
 
     /// Whether each session has a server process of its own. A pooler in transaction mode hands one process to many sessions,
@@ -117,7 +120,8 @@ impl Connector {
             let host = &self.hosts[index];
             let limit = self.limit_of_one();
             let answer = tokio::time::timeout(limit, self.on(host)).await;
-            match answer.unwrap_or_else(|_| Err(Cause::new(Kind::Connect, format!("no answer within {} s", limit.as_secs())))) {
+            let silent = || Cause::new(Kind::Connect, format!("no answer within {} s", limit.as_secs())).with_remedy(SILENT);
+            match answer.unwrap_or_else(|_| Err(silent())) {
                 Ok(client) => {
                     self.last.store(index, Ordering::Relaxed);
                     return Ok(client);

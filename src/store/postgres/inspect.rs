@@ -1,16 +1,17 @@
 //! The inspection: what `doctor` prints and what a start refuses on (R40). Each check is one question; only what the policies
 //! need must resolve.
 
-use crate::config::schema_map::{ExpiresKind, Test};
 use crate::domain::PinFormat;
-use crate::store::error::chain;
-use crate::store::{Check, Needs};
+use crate::store::{Check, CheckVerdict, Needs};
 use crate::tls::Verify;
 
 use super::*;
 
+mod columns;
 mod refusal;
 mod rights;
+
+use columns::{Column, Table};
 
 /// How many cards are looked at for their form.
 const SAMPLE: i64 = 10_000;
@@ -25,64 +26,6 @@ fn longest(format: PinFormat) -> i64 {
     }
 }
 
-/// The kinds of types that a mapped column may have.
-#[derive(Clone, Copy, PartialEq)]
-enum Class {
-    Whole,
-    Text,
-    Any,
-    Moment(ExpiresKind),
-}
-
-impl Class {
-    fn accepts(self, of_type: &str) -> bool {
-        let base = of_type.split('(').next().unwrap_or(of_type).trim();
-        let whole = matches!(base, "smallint" | "integer" | "bigint" | "numeric");
-        match self {
-            Class::Any => true,
-            Class::Whole => whole,
-            Class::Text => matches!(base, "character varying" | "text" | "character" | "citext" | "name"),
-            Class::Moment(ExpiresKind::Timestamp) => of_type.ends_with("without time zone") && of_type.starts_with("timestamp"),
-            Class::Moment(ExpiresKind::Timestamptz) => of_type.ends_with("with time zone"),
-            Class::Moment(ExpiresKind::Date) => base == "date",
-            Class::Moment(ExpiresKind::EpochSeconds | ExpiresKind::EpochMillis) => whole,
-        }
-    }
-
-    fn wanted(self) -> &'static str {
-        match self {
-            Class::Whole => "a whole number",
-            Class::Text => "text",
-            Class::Any => "anything",
-            Class::Moment(ExpiresKind::Timestamp) => "timestamp without time zone",
-            Class::Moment(ExpiresKind::Timestamptz) => "timestamp with time zone",
-            Class::Moment(ExpiresKind::Date) => "date",
-            Class::Moment(ExpiresKind::EpochSeconds) => "a whole number of seconds",
-            Class::Moment(ExpiresKind::EpochMillis) => "a whole number of milliseconds",
-        }
-    }
-}
-
-/// A column as the catalog tells it.
-struct Column {
-    name: String,
-    of_type: String,
-    required: bool,
-    has_default: bool,
-    /// For text types with a bound.
-    length: Option<i64>,
-}
-
-/// A mapped table.
-struct Table {
-    check: &'static str,
-    /// As the map names it.
-    name: String,
-    /// Qualified and quoted.
-    qualified: String,
-    wanted: Vec<(String, Class)>,
-}
-
 impl Postgres {
     pub(in crate::store) async fn inspect(&self, needs: &Needs) -> Vec<Check> {
         let client = match self.reading().await {
@@ -91,13 +34,24 @@ impl Postgres {
         };
         let mut checks = Vec::new();
         if let Err(error) = self.look_through(&client, needs, &mut checks).await {
-            let advice = match (error.kind(), &self.db.schema) {
-                ("permission", Some(schema)) => format!("GRANT USAGE ON SCHEMA {} TO the role of `url`;", quoted(schema)),
-                _ => "see the message; the checks after it were not made".to_owned(),
+            let (found, remedy) = error.told();
+            let advice = match (remedy, error.kind(), &self.db.schema) {
+                (_, "permission", Some(schema)) => format!("GRANT USAGE ON SCHEMA {} TO {};", quoted(schema), quoted(&self.role())),
+                (Some(remedy), ..) => remedy.to_owned(),
+                (None, "timeout", _) => "see whether the server hangs: its log, and SELECT * FROM pg_stat_activity".to_owned(),
+                (None, ..) => "see the message, and the server's log".to_owned(),
             };
-            checks.push(Check::failed("inspection", chain(&error), advice));
+            checks.push(Check::failed("inspection", format!("{found}; the checks after it were not made"), advice));
         }
         checks
+    }
+
+    /// Who logs in.
+    fn role(&self) -> String {
+        match &self.db.target {
+            DatabaseTarget::Postgres { user, .. } => user.clone(),
+            DatabaseTarget::Sqlite { .. } => String::new(),
+        }
     }
 
     async fn look_through(&self, client: &Client, needs: &Needs, checks: &mut Vec<Check>) -> Result<(), StoreError> {
@@ -115,8 +69,8 @@ impl Postgres {
         let mut complete = true;
         for table in &tables {
             let columns = self.columns_of(client, table).await?;
-            let check = compare(table, &columns);
-            complete &= check.verdict != super::super::CheckVerdict::Failed;
+            let check = self.compare(client, table, &columns).await?;
+            complete &= check.verdict != CheckVerdict::Failed;
             checks.push(check);
             columns_of.insert(table.check, columns);
         }
@@ -177,18 +131,31 @@ impl Postgres {
     }
 
     /// What a writing session would get: our own reading sessions are read-only by their setting, so the setting that they
-    /// started with is asked for.
+    /// started with is asked for, and for whom it was made.
     async fn writable(&self, client: &Client) -> Result<Check, StoreError> {
-        let sql = "SELECT pg_is_in_recovery(), reset_val = 'on' FROM pg_settings WHERE name = 'default_transaction_read_only'";
+        let sql = "SELECT pg_is_in_recovery(), reset_val = 'on', current_database()::text, current_user::text,
+                    (SELECT array_agg(coalesce(d.datname, '') || '/' || coalesce(r.rolname, '')) FROM pg_db_role_setting s
+                       LEFT JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole
+                      WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+                        AND s.setrole IN (0, current_user::regrole) AND array_to_string(s.setconfig, ' ') LIKE '%default_transaction_read_only=%')
+               FROM pg_settings WHERE name = 'default_transaction_read_only'";
         let rows = self.rows(client, "ask whether the server is read-only", sql, &[]).await?;
         let row = only(&rows, "ask whether the server is read-only")?;
         Ok(match (row.get(0), row.get(1)) {
             (true, _) => {
-                Check::failed("writable", "the server is a standby (pg_is_in_recovery)", "name the primary, or all hosts, in `url`")
+                let advice = "name the primary in `url`, or all hosts with commas in between: the one that takes changes is found";
+                Check::failed("writable", "the server is a standby (pg_is_in_recovery): it takes no changes", advice)
             }
             (_, true) => {
-                let advice = "ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only, or name the primary in `url`";
-                Check::failed("writable", "new sessions are read-only (default_transaction_read_only = on)", advice)
+                let (database, role): (&str, &str) = (row.get(2), row.get(3));
+                let made = row.get::<_, Option<Vec<String>>>(4).unwrap_or_default();
+                let reset: Vec<String> = made.iter().map(|made| reset(made, database, role)).collect();
+                let reset = match reset.is_empty() {
+                    true => "take default_transaction_read_only out of postgresql.conf of the server, and reload it;".to_owned(),
+                    false => reset.join(" "),
+                };
+                let found = format!("new sessions of {role} in {database} are read-only (default_transaction_read_only = on)");
+                Check::failed("writable", found, format!("{reset} or, if it is meant, name the primary in `url`"))
             }
             _ => Check::ok("writable", "the server takes changes"),
         })
@@ -225,68 +192,6 @@ impl Postgres {
             }
         });
         Ok(found.is_some())
-    }
-
-    fn qualified(&self, table: &str) -> String {
-        match &self.db.schema {
-            Some(schema) => format!("{}.{}", quoted(schema), quoted(table)),
-            None => quoted(table),
-        }
-    }
-
-    fn tables(&self, needs: &Needs) -> Vec<Table> {
-        let map = &self.db.map;
-        let table = |check, name: &String, wanted: Vec<(&String, Class)>| Table {
-            check,
-            name: name.clone(),
-            qualified: self.qualified(name),
-            wanted: wanted.into_iter().map(|(c, class)| (c.clone(), class)).collect(),
-        };
-        let users = &map.users;
-        let mut of_users = vec![
-            (&users.id, Class::Whole),
-            (&users.login, Class::Text),
-            (&users.email, Class::Text),
-            (&users.name, Class::Text),
-            (&users.surname, Class::Text),
-        ];
-        named_in(&users.is_user, &mut of_users);
-        if let Some(deleted) = &users.is_deleted {
-            named_in(deleted, &mut of_users);
-        }
-        if needs.source {
-            of_users.extend(users.source.iter().map(|s| (s, Class::Any)));
-        }
-        let centers = &map.cost_centers;
-        if needs.cost_centers || needs.moves {
-            of_users.push((&centers.member_id, Class::Whole));
-            of_users.extend(centers.member_number.iter().map(|column| (column, Class::Whole)));
-        }
-        let expires = &map.cards.expires;
-        let of_cards =
-            vec![(&map.cards.user, Class::Whole), (&map.cards.value, Class::Text), (&expires.column, Class::Moment(expires.kind))];
-        let mut tables = vec![table("users table", &users.table, of_users), table("cards table", &map.cards.table, of_cards)];
-        if needs.cost_centers || needs.moves {
-            let of_centers = vec![(&centers.id, Class::Whole), (&centers.number, Class::Whole), (&centers.name, Class::Text)];
-            tables.push(table("cost centers table", &centers.table, of_centers));
-        }
-        tables
-    }
-
-    async fn columns_of(&self, client: &Client, table: &Table) -> Result<Vec<Column>, StoreError> {
-        let mut binder = Binder::postgres();
-        // `attidentity` came with version 10: asked for through the row's JSON, which lacks it before.
-        let sql = format!(
-            "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-                    a.atthasdef OR coalesce(to_json(a) ->> 'attidentity', '') <> '',
-                    CASE WHEN a.atttypid IN ('varchar'::regtype, 'bpchar'::regtype) AND a.atttypmod > 4 THEN (a.atttypmod - 4)::bigint END
-               FROM pg_attribute a WHERE a.attrelid = to_regclass({}) AND a.attnum > 0 AND NOT a.attisdropped",
-            binder.text(&table.qualified)
-        );
-        let rows = self.rows(client, "look for columns", &sql, &binder.args).await?;
-        let column =
-            |row: &Row| Column { name: row.get(0), of_type: row.get(1), required: row.get(2), has_default: row.get(3), length: row.get(4) };
-        Ok(rows.iter().map(column).collect())
     }
 
     /// An insert sets the mapped columns and `insert_defaults`; whatever else is NOT NULL must have a default.
@@ -399,32 +304,12 @@ impl Postgres {
     }
 }
 
-/// The columns that a test looks at.
-fn named_in<'t>(test: &'t Test, into: &mut Vec<(&'t String, Class)>) {
-    match test {
-        Test::BitsSet { column, .. } | Test::BitsClear { column, .. } => into.push((column, Class::Whole)),
-        Test::Equals { column, .. } | Test::In { column, .. } | Test::IsNull { column } => into.push((column, Class::Any)),
-        Test::All(tests) | Test::Any(tests) => tests.iter().for_each(|test| named_in(test, into)),
-        Test::Not(test) => named_in(test, into),
-    }
-}
-
-fn compare(table: &Table, columns: &[Column]) -> Check {
-    if columns.is_empty() {
-        return Check::failed(table.check, format!("there is no table {}", table.qualified), "correct `schema_map`");
-    }
-    let mut wrong = Vec::new();
-    for (name, class) in &table.wanted {
-        match columns.iter().find(|c| c.name == *name) {
-            None => wrong.push(format!("no column {name}")),
-            Some(column) if !class.accepts(&column.of_type) => wrong.push(format!("{name} is {}, not {}", column.of_type, class.wanted())),
-            Some(_) => {}
-        }
-    }
-    if wrong.is_empty() {
-        return Check::ok(table.check, format!("{}, {} columns", table.qualified, table.wanted.len()));
-    }
-    wrong.dedup();
-    let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
-    Check::failed(table.check, wrong.join("; "), format!("correct `schema_map`; {} has: {}", table.name, names.join(", ")))
+/// What undoes a setting that was made for a database, a role or both (`database/role`, of which one may be empty).
+fn reset(made: &str, database: &str, role: &str) -> String {
+    let whom = match made.split_once('/') {
+        Some((_, "")) => format!("DATABASE {}", quoted(database)),
+        Some(("", _)) => format!("ROLE {}", quoted(role)),
+        _ => format!("ROLE {} IN DATABASE {}", quoted(role), quoted(database)),
+    };
+    format!("ALTER {whom} RESET default_transaction_read_only;")
 }

@@ -14,13 +14,13 @@ use tokio::sync::OnceCell;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-use crate::config::DatabaseConfig;
 use crate::config::schema_map::Zone;
+use crate::config::{DatabaseConfig, DatabaseTarget};
 use crate::domain::{CostCenter, CostCenterId, CostCenterRef, UserId, WallClock};
 use crate::inventory::Counts;
 
 use super::error::{Cause, Kind, StoreError};
-use super::sql::{Arg, Binder, is_pin, quoted};
+use super::sql::{Arg, Binder, NAMES, is_pin, quoted};
 use super::{AfterImage, Wanted};
 
 mod connect;
@@ -234,6 +234,14 @@ impl Postgres {
         );
         let rows = self.rows(&client, "look up cost centers", &sql, &binder.args).await?;
         Ok(rows.iter().map(|r| CostCenter { id: CostCenterId(r.get(0)), number: r.get(1), name: r.get(2) }).collect())
+    }
+
+    pub(super) async fn cost_center_names(&self) -> Result<Vec<String>, StoreError> {
+        let client = self.reading().await?;
+        let layout = self.layout(&client).await?;
+        let name = quoted(&self.db.map.cost_centers.name);
+        let sql = format!("SELECT o.{name}::text FROM {} o WHERE o.{name} IS NOT NULL ORDER BY 1 LIMIT {NAMES}", layout.cost_centers);
+        Ok(self.rows(&client, "look up cost centers", &sql, &[]).await?.iter().map(|row| row.get(0)).collect())
     }
 
     pub(super) async fn present(&self, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {

@@ -2,8 +2,9 @@
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::store::error::chain;
 use crate::store::sql::quoted;
-use crate::store::{Check, Needs};
+use crate::store::{Check, Needs, StoreError};
 
 use super::Sqlite;
 
@@ -14,7 +15,7 @@ pub(super) fn inspect(sqlite: &Sqlite, needs: &Needs) -> Vec<Check> {
     }
     let connection = match sqlite.open(OpenFlags::SQLITE_OPEN_READ_ONLY) {
         Ok(connection) => connection,
-        Err(error) => return vec![Check::failed("connection", error.to_string(), "check the file and its permissions")],
+        Err(error) => return vec![Check::failed("connection", chain(&error), "check the file and its permissions")],
     };
     let mut checks = vec![Check::ok("connection", format!("SQLite {} at {}", rusqlite::version(), sqlite.path.display()))];
     let (users, cards, centers) = (&sqlite.db.map.users, &sqlite.db.map.cards, &sqlite.db.map.cost_centers);
@@ -30,12 +31,18 @@ pub(super) fn inspect(sqlite: &Sqlite, needs: &Needs) -> Vec<Check> {
     if needs.cost_centers || needs.moves {
         checks.push(table(&connection, "cost centers table", &centers.table, &[&centers.id, &centers.number, &centers.name]));
     }
-    let writable = sqlite
-        .open(OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .and_then(|c| c.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(|e| crate::store::StoreError::query("take the write lock", e)));
+    let refused = |e| StoreError::query("take the write lock", e);
+    // Where the file may not be written, SQLite opens it for reading in silence.
+    let writable = sqlite.open(OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|c| {
+        c.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(refused)?;
+        c.is_readonly("main").map_err(refused)
+    });
+    let advice = "give the account that runs credkeeper the right to write the file and in its directory";
+    let path = sqlite.path.display();
     checks.push(match writable {
-        Ok(()) => Check::ok("writable", "the file can be written"),
-        Err(error) => Check::failed("writable", crate::store::error::chain(&error), "check the permissions of the file and its directory"),
+        Ok(false) => Check::ok("writable", "the file can be written"),
+        Ok(true) => Check::failed("writable", format!("{path} cannot be written by this account"), advice),
+        Err(error) => Check::failed("writable", format!("{path}: {}", chain(&error)), advice),
     });
     checks
 }

@@ -134,6 +134,17 @@ impl Sqlite {
         .await
     }
 
+    pub(super) async fn cost_center_names(&self) -> Result<Vec<String>, StoreError> {
+        self.reading(|this, connection| {
+            let map = &this.db.map.cost_centers;
+            let (name, table) = (quoted(&map.name), quoted(&map.table));
+            let sql = format!("SELECT {name} FROM {table} WHERE {name} IS NOT NULL ORDER BY 1 LIMIT {}", sql::NAMES);
+            let names = || connection.prepare(&sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>();
+            names().map_err(|e| StoreError::query("look up cost centers", e))
+        })
+        .await
+    }
+
     pub(super) async fn present(&self, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
         let images = images.to_vec();
         self.reading(move |this, connection| write::look_up(this, connection, &images)).await

@@ -3,17 +3,15 @@
 use std::net::IpAddr;
 
 use crate::config::{DatabaseConfig, DatabaseTarget};
-use crate::store::error::{Cause, Kind, StoreError, chain};
+use crate::store::error::{Kind, StoreError};
+use crate::store::sql::quoted;
 use crate::store::{Check, CheckVerdict};
 
 /// The failed check that a refused connection is.
 pub(super) fn check(db: &DatabaseConfig, error: &StoreError) -> Check {
-    // The remedy stands in the advice.
-    let found = match error {
-        StoreError::Connect { source, .. } => format!("{error}: {}", source.message()),
-        _ => chain(error),
-    };
-    Check { name: "connection", verdict: CheckVerdict::Failed, found, advice: advice(db, error) }
+    let (found, remedy) = error.told();
+    let advice = remedy.map_or_else(|| advice(db, error), str::to_owned);
+    Check { name: "connection", verdict: CheckVerdict::Failed, found, advice }
 }
 
 const POOLER: &str = "leadership and limits need sessions of their own, and settings would reach the sessions of others: connect to the \
@@ -22,7 +20,6 @@ const POOLER: &str = "leadership and limits need sessions of their own, and sett
 fn advice(db: &DatabaseConfig, error: &StoreError) -> String {
     let (code, message) = match error {
         StoreError::Pooler => return POOLER.to_owned(),
-        StoreError::Connect { source: Cause { remedy: Some(remedy), .. }, .. } => return remedy.clone(),
         StoreError::Connect { source, .. } if source.kind == Kind::Tls => return "correct the files that `tls` names".to_owned(),
         StoreError::Connect { source, .. } => (source.code.as_deref().unwrap_or(""), source.to_string()),
         _ => ("", String::new()),
@@ -32,16 +29,22 @@ fn advice(db: &DatabaseConfig, error: &StoreError) -> String {
         DatabaseTarget::Sqlite { .. } => ("", "", false),
     };
     match code {
-        "28P01" => format!("the password of role {user} is wrong, or the role does not exist: correct `password`"),
+        "28P01" => format!(
+            "the password of role {user} is wrong, or there is no such role (the server's log says which): correct `password`, or set it \
+             there: ALTER ROLE {} PASSWORD '…';",
+            quoted(user)
+        ),
         // Said in English whatever the server's language, except for the sentence itself: only the address is taken from it.
         "28000" if message.contains("pg_hba") => {
-            let from = address(&message).map_or("ADDRESS/32".to_owned(), |ip| if ip.is_ipv4() { format!("{ip}/32") } else { format!("{ip}/128") });
+            let from =
+                address(&message).map_or("ADDRESS/32".to_owned(), |ip| if ip.is_ipv4() { format!("{ip}/32") } else { format!("{ip}/128") });
             let (kind, otherwise) = match encrypted {
                 true => ("hostssl", ""),
-                false => ("host", "; or, if the server takes this role by TLS only, set `tls: {mode: verify-full}`"),
+                false => ("host", ". Or, if the server takes this role by TLS only, set `tls: {mode: verify-full}`"),
             };
             format!(
-                "add this line to pg_hba.conf of the server and reload it (SELECT pg_reload_conf()): {kind} {} {} {from} scram-sha-256{otherwise}",
+                "add this line to pg_hba.conf of the server (SHOW hba_file), above the others, since the first that fits counts, and reload it \
+                 (SELECT pg_reload_conf()): {kind} {} {} {from} scram-sha-256{otherwise}",
                 hba_name(database),
                 hba_name(user)
             )
@@ -52,14 +55,17 @@ fn advice(db: &DatabaseConfig, error: &StoreError) -> String {
         "28000" if message.contains("certificate authentication") => {
             format!("the common name in the certificate of `tls.client_cert` is to be {user}, or mapped to it in pg_ident.conf")
         }
-        "28000" => format!("role {user} may not log in: check that it exists and has LOGIN"),
+        "28000" => {
+            let role = quoted(user);
+            format!(
+                "correct the role in `url`, or let the server have it: CREATE ROLE {role} LOGIN; or, if it is there, ALTER ROLE {role} LOGIN;"
+            )
+        }
         "3D000" => format!("there is no database {database} on this server: correct `url` (SafeQ 6 and Dispatcher Paragon: SQDB6)"),
-        "53300" => "the server has no free connection: lower `pool_size`, or raise max_connections".to_owned(),
-        "57P03" => "the server is starting up or shutting down: try again".to_owned(),
-        "42501" => format!("role {user} lacks CONNECT on database {database}: GRANT CONNECT ON DATABASE {database} TO {user};"),
-        _ if message.contains("password missing") => "the server asks for a password: set `password`".to_owned(),
-        _ if message.contains("lookup") || message.contains("resolve") => "the host name is not known: correct `url`, or the name service".to_owned(),
-        _ => "check host and port in `url` (the bundled server listens on 5433), listen_addresses of the server, and the firewalls in between".to_owned(),
+        "42501" => {
+            format!("role {user} lacks CONNECT on the database: GRANT CONNECT ON DATABASE {} TO {};", quoted(database), quoted(user))
+        }
+        _ => "see the message, and the server's log".to_owned(),
     }
 }
 

@@ -18,7 +18,7 @@ impl Postgres {
         // (table, column; none for the whole table, privilege)
         let mut wanted: Vec<Right<'_>> = Vec::new();
         for table in tables {
-            wanted.extend(table.wanted.iter().map(|(column, _)| (table, Some(column), "SELECT")));
+            wanted.extend(table.wanted.iter().map(|column| (table, Some(&column.name), "SELECT")));
         }
         let expires = &map.cards.expires.column;
         for column in [&map.cards.user, &map.cards.value, expires].into_iter().chain(map.cards.insert_defaults.iter().map(|(n, _)| n)) {
@@ -48,7 +48,11 @@ impl Postgres {
         if grants.is_empty() {
             return Ok(Check::ok("privileges", "all that the policies need"));
         }
-        Ok(Check::failed("privileges", format!("{} missing", grants.len()), grants.join(" ")))
+        Ok(Check::failed(
+            "privileges",
+            format!("role {} lacks {} privileges; who owns the tables can give them", self.role(), grants.len()),
+            grants.join(" "),
+        ))
     }
 
     /// An insert that takes a number from a sequence needs USAGE on it.
