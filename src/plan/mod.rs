@@ -150,7 +150,7 @@ codes!(
 codes!(
     /// What is done to stored PINs.
     PinAction {
-        Issue = "issue", "a new PIN takes the place of those that are there";
+        Issue = "issue", "a new PIN is issued, and those that are there go";
         Extend = "extend", "a PIN keeps its digits and gets a new end";
         Expire = "expire", "a PIN ends now";
         Delete = "delete", "a PIN is removed";
