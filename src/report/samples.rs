@@ -44,7 +44,7 @@ pub(crate) fn quiet() -> Report {
         plan_ms: 85,
         write_ms: 0,
         seen: 0,
-        counts: Some(Counts { users: 10_000, pins: 9_980, newest: 12_345 }),
+        counts: Some(Counts { users: 10_000, pinless: 20, pins: 9_980, newest: 12_345, ..Counts::default() }),
         policies: vec![policy("visitors"), policy("employees")],
         blockers: vec![],
         refusals: vec![],

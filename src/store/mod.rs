@@ -11,8 +11,9 @@ use futures_util::stream::BoxStream;
 
 use crate::config::{DatabaseConfig, DatabaseTarget};
 use crate::domain::{CostCenter, CostCenterRef, StoredValue, UserId, WallClock};
-use crate::inventory::{Counts, Membership, Places, Standing, StoredPin, User};
+use crate::inventory::{Counts, Membership, Places, Pulse, Standing, StoredPin, User};
 
+mod counts;
 mod error;
 mod lead;
 mod postgres;
@@ -231,9 +232,17 @@ impl Reader {
     /// # Errors
     /// Where the database cannot be asked.
     pub async fn clock(&self) -> Result<WallClock, StoreError> {
+        self.pulse().await.map(|pulse| pulse.wall)
+    }
+
+    /// What each pass asks first, by one cheap question: the time on both clocks, and whether changes are taken.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn pulse(&self) -> Result<Pulse, StoreError> {
         match &self.0 {
-            Dialect::Postgres(db) => db.clock().await,
-            Dialect::Sqlite(db) => db.clock().await,
+            Dialect::Postgres(db) => db.pulse().await,
+            Dialect::Sqlite(db) => db.pulse().await,
         }
     }
 
@@ -255,7 +264,7 @@ impl Reader {
     pub async fn newest(&self) -> Result<UserId, StoreError> {
         match &self.0 {
             Dialect::Postgres(db) => db.newest().await,
-            Dialect::Sqlite(db) => db.counts().await.map(|counts| UserId(counts.newest)),
+            Dialect::Sqlite(db) => db.newest().await,
         }
     }
 

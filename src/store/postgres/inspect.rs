@@ -4,6 +4,7 @@
 use crate::config::schema_map::{ExpiresKind, Test};
 use crate::domain::PinFormat;
 use crate::store::error::chain;
+use crate::store::sql::is_pin;
 use crate::store::{Check, Needs};
 use crate::tls::Verify;
 
