@@ -122,6 +122,13 @@ pub struct Counts {
     pub newest: i64,
 }
 
+/// The figures of the last successful full pass, which the next one is compared with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Baseline {
+    pub users: u64,
+    pub pinless: u64,
+}
+
 /// Values of the card column that have the shape of a PIN of another form than the configured one. Short digits alone are no
 /// shape: they may be cards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -133,6 +140,10 @@ pub struct Foreign {
 }
 
 impl Counts {
+    pub fn baseline(&self) -> Baseline {
+        Baseline { users: self.users, pinless: self.pinless }
+    }
+
     /// PINs that a new one of this length could meet; where the form hides lengths, all of them.
     pub fn of_length(&self, length: PinLength) -> u64 {
         self.by_length.map_or(self.pins, |by_length| by_length[length.digits() - 1])

@@ -82,7 +82,7 @@ mod tests {
     use crate::policy::PinRewrite;
 
     fn rule(length: u8, allow_trivial: bool) -> PinRule {
-        PinRule { length: PinLength::new(length).unwrap(), rewrite: PinRewrite::Never, valid_for: None, allow_trivial }
+        PinRule { length: PinLength::new(length).unwrap(), rewrite: PinRewrite::Never, valid_for: None, allow_trivial, allow_dense: true }
     }
 
     #[test]

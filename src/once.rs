@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::cli::{ExitStatus, Once};
 use crate::clock;
-use crate::config::{Config, DatabaseConfig};
+use crate::config::{self, Config, DatabaseConfig};
 use crate::deliver::{Delivery, Desk, Mode};
 use crate::journal::{Journal, JournalError, JournalReader};
 use crate::logging::Progress;
@@ -20,7 +20,7 @@ use crate::reconcile::{self, Ask, PassError, Watch};
 use crate::recover::recover;
 use crate::report::file::ReportFile;
 use crate::report::{Line, PassKind, Report};
-use crate::store::{CheckVerdict, Filter, Leadership, Reader, Store, StoreError};
+use crate::store::{Check, CheckVerdict, Filter, Leadership, Reader, Store, StoreError};
 
 /// How long another instance is waited for before giving up with 75.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -68,8 +68,10 @@ pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progr
             file.line(line);
         }
     };
-    let report = if asked.dry_run {
-        preview(&config, database, asked, &line).await?
+    let report = if asked.dry_run || config.mode == config::Mode::Observe {
+        let report = preview(&config, database, asked, &line).await?;
+        metrics.pass(&report, clock::now());
+        report
     } else {
         pass(config.clone(), database, asked, metrics, &line, progress).await?
     };
@@ -81,7 +83,7 @@ pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progr
 
 async fn preview(config: &Config, database: &DatabaseConfig, asked: &Once, line: &(dyn Fn(Line<'_>) + Sync)) -> Result<Report, OnceError> {
     let reader = Reader::connect(database).await?;
-    inspect(config, &reader).await?;
+    inspect(config, &reader, Check::forbids_preview).await?;
     wait_for_user(&reader, asked).await?;
     let journal = JournalReader::open(&config.journal, &database.identity()).await?;
     let watch = Watch { progress: &|_, _| {}, line, committed: &Notify::new(), stop: &|| false };
@@ -97,7 +99,7 @@ async fn pass(
     progress: &Progress,
 ) -> Result<Report, OnceError> {
     let store = Arc::new(Store::connect(database).await?);
-    inspect(&config, store.reader()).await?;
+    inspect(&config, store.reader(), Check::forbids_pass).await?;
     wait_for_user(store.reader(), asked).await?;
     let journal = match Journal::open(&config.journal, &database.name, &database.identity(), LOCK_WAIT).await {
         Err(JournalError::Locked { path }) => return Err(OnceError::Locked(format!("the journal {} is in use", path.display()))),
@@ -148,14 +150,12 @@ fn ask(asked: &Once) -> Ask {
     Ask { login: asked.user.clone(), max_users: asked.max_users, max_replace: asked.max_replace, ..Ask::full(PassKind::Once, clock::now()) }
 }
 
-async fn inspect(config: &Config, reader: &Reader) -> Result<(), OnceError> {
+/// `forbids` says which failed checks end it.
+async fn inspect(config: &Config, reader: &Reader, forbids: fn(&Check) -> bool) -> Result<(), OnceError> {
     let checks = reader.inspect(&reconcile::needs(config)).await;
-    checks.iter().filter(|c| c.verdict == CheckVerdict::Warning).for_each(|c| warn!("Inspection: {}: {}; {}", c.name, c.found, c.advice));
-    let failed: Vec<String> = checks
-        .iter()
-        .filter(|c| c.verdict == CheckVerdict::Failed)
-        .map(|c| format!("  {}: {}\n    → {}", c.name, c.found, c.advice))
-        .collect();
+    let (bad, rest): (Vec<&Check>, Vec<&Check>) = checks.iter().partition(|check| forbids(check));
+    rest.iter().filter(|c| c.verdict != CheckVerdict::Ok).for_each(|c| warn!("Inspection: {}: {}; {}", c.name, c.found, c.advice));
+    let failed: Vec<String> = bad.iter().map(|c| format!("  {}: {}\n    → {}", c.name, c.found, c.advice)).collect();
     if failed.is_empty() { Ok(()) } else { Err(OnceError::Inspection(failed.join("\n"))) }
 }
 

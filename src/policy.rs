@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::domain::{CostCenterRef, Limit, Mailbox, Pattern, PinLength, PolicyName, Share};
 
+mod brakes;
+
+pub use brakes::{Pilot, Tripwires};
+
 /// One entry of `policies`. The first whose selector accepts a user owns that user (R1).
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -48,6 +52,8 @@ pub struct PinRule {
     /// Absent: never expires.
     pub valid_for: Option<Duration>,
     pub allow_trivial: bool,
+    /// Issue although more than a tenth of the PINs of this length are taken (R8).
+    pub allow_dense: bool,
 }
 
 /// `pin.rewrite` (R10). Both issue a PIN where there is none.

@@ -97,7 +97,7 @@ fn pattern(field: &Field<'_>) -> Option<Pattern> {
     Pattern::parse(python).map_err(|error| field.problem(error.to_string())).ok()
 }
 
-fn cost_centers(field: &Field<'_>) -> Vec<CostCenterRef> {
+pub(super) fn cost_centers(field: &Field<'_>) -> Vec<CostCenterRef> {
     let items = field.list("cost centers by name or number, such as [Needs PIN, 12]").unwrap_or_default();
     items.iter().filter_map(cost_center).collect()
 }
@@ -111,7 +111,7 @@ fn cost_center(field: &Field<'_>) -> Option<CostCenterRef> {
     }
 }
 
-fn texts(field: &Field<'_>, of: &str) -> Vec<String> {
+pub(super) fn texts(field: &Field<'_>, of: &str) -> Vec<String> {
     field.list(of).unwrap_or_default().iter().filter_map(|item| item.line("a text")).collect()
 }
 
@@ -122,7 +122,7 @@ fn pin(field: &Field<'_>, quarantine: &mut bool) -> Option<PinRule> {
     let rewrite = section.required("rewrite", "never or expired").and_then(|rewrite| self::rewrite(&rewrite));
     let valid_for = section.field("valid_for").map(|field| field.duration(Duration::from_secs(1)..=Duration::MAX));
     let allow_trivial = section.or("allow_trivial", false, Field::boolean);
-    section.or("allow_dense", false, Field::boolean);
+    let allow_dense = section.or("allow_dense", false, Field::boolean);
     for name in ["rotate_every", "spread"] {
         section.only(name, &[("0d", Duration::ZERO)], Field::any_duration);
     }
@@ -157,6 +157,7 @@ fn pin(field: &Field<'_>, quarantine: &mut bool) -> Option<PinRule> {
         rewrite: rewrite?,
         valid_for: valid_for.map_or(Some(None), |span| span.map(Some))?,
         allow_trivial,
+        allow_dense,
     })
 }
 

@@ -5,24 +5,25 @@
 //! | 1 | is the row somebody at all (R5)? | no: untouched |
 //! | 2 | which policy owns the user: the first that matches, or an earlier keeper (R1, R6)? | none, or one that asks for nothing: untouched |
 //! | 3 | does the user need a PIN (R10), or to be moved (R18)? | neither: settled |
-//! | 4 | on hold (R25)? mail still open (I4)? a place missing (R18)? too soon (R24)? nobody to tell (R4)? | skipped |
+//! | 4 | outside of the pilot (R36)? on hold (R25)? mail still open (I4)? a place missing (R18)? too soon (R24)? nobody to tell (R4)? | skipped |
 //! | 5 | | due |
 //!
 //! Needs are asked before obstacles, so that a user who needs nothing is never reported as skipped.
 
 use std::collections::BTreeSet;
 
-use super::{Reason, Skip, Step, Untouched, Verdict};
+use super::{Reason, Skip, Step, Untouched, Verdict, pilot};
 use crate::domain::mailbox::NotAMailbox;
 use crate::domain::{CostCenter, CostCenterRef, Mailbox, PolicyName, WallClock};
 use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPin, User};
-use crate::policy::{PinRewrite, Placement, Policy, Recipient, Selector};
+use crate::policy::{Pilot, PinRewrite, Placement, Policy, Recipient, Selector};
 
 /// The policies, set against one database at one moment.
 pub struct Planner<'a> {
     policies: &'a [Policy],
     places: &'a Places,
     now: Now,
+    pilot: Option<&'a Pilot>,
 }
 
 /// A cost center that a policy names and the database lacks: blocks that policy, not the others (R18).
@@ -74,7 +75,17 @@ struct Need {
 impl<'a> Planner<'a> {
     /// `places` holds every cost center that the policies name.
     pub fn new(policies: &'a [Policy], places: &'a Places, now: Now) -> Planner<'a> {
-        Planner { policies, places, now }
+        Planner { policies, places, now, pilot: None }
+    }
+
+    /// Confines changes to those whom `pilot` names (R36).
+    pub fn with_pilot(self, pilot: Option<&'a Pilot>) -> Planner<'a> {
+        Planner { pilot, ..self }
+    }
+
+    /// Whether the pilot covers `user`; `None`: there is no pilot.
+    pub fn pilot_reaches(&self, user: &User) -> Option<bool> {
+        self.pilot.map(|pilot| pilot::covers(pilot, user, self.places))
     }
 
     pub fn now(&self) -> Now {
@@ -159,6 +170,9 @@ impl<'a> Planner<'a> {
     }
 
     fn obstacle(&self, policy: &Policy, need: &Need, user: &User, facts: &Facts) -> Option<Skip> {
+        if self.pilot_reaches(user) == Some(false) {
+            return Some(Skip::HeldBack);
+        }
         if facts.held {
             return Some(Skip::Held);
         }

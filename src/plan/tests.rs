@@ -8,7 +8,7 @@ use crate::domain::{
     CostCenter, CostCenterId, CostCenterRef, Limit, Mailbox, Pattern, PinFormat, PinLength, PolicyName, Share, Timestamp, WallClock,
 };
 use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPin, User};
-use crate::policy::{Notify, PinRewrite, PinRule, Placement, PolicyLimits, Recipient, Selector};
+use crate::policy::{Notify, Pilot, PinRewrite, PinRule, Placement, PolicyLimits, Recipient, Selector};
 
 const NOW: Now = Now { utc: Timestamp(1_000_000), wall: WallClock(1_003_600) };
 const NEEDS: Membership = Membership { id: CostCenterId(1), number: 100 };
@@ -18,7 +18,13 @@ fn policy(name: &str) -> Policy {
     Policy {
         name: PolicyName(name.into()),
         selector: Selector::default(),
-        pin: Some(PinRule { length: PinLength::new(6).unwrap(), rewrite: PinRewrite::Never, valid_for: None, allow_trivial: false }),
+        pin: Some(PinRule {
+            length: PinLength::new(6).unwrap(),
+            rewrite: PinRewrite::Never,
+            valid_for: None,
+            allow_trivial: false,
+            allow_dense: false,
+        }),
         placement: None,
         notify: Notify { to: Recipient::Username, template: Some("t".into()) },
         limits: PolicyLimits {
@@ -172,6 +178,31 @@ fn the_table() {
     let places = places();
     for (sentence, policies, user, facts, expected) in table {
         let planner = Planner::new(&policies, &places, NOW);
+        assert_eq!(planner.verdict(&user, &facts), expected, "{sentence}");
+    }
+}
+
+#[test]
+fn a_pilot_holds_back_whom_it_does_not_name() {
+    let named = |logins: &[&str], cost_center: &[&str]| Pilot {
+        logins: logins.iter().map(|login| (*login).to_owned()).collect(),
+        cost_center: cost_center.iter().map(|name| CostCenterRef::Name((*name).into())).collect(),
+    };
+    let held = Facts { held: true, ..Facts::default() };
+    let (places, policies) = (places(), [policy("p").rewriting(PinRewrite::Expired)]);
+    #[rustfmt::skip]
+    let table = [
+        ("a login of the pilot is served", named(&["visitor@example.org"], &[]), user(), Facts::default(), issue()),
+        ("a login is compared exactly", named(&["Visitor@example.org"], &[]), user(), Facts::default(), skipped(Skip::HeldBack)),
+        ("a member of the pilot's cost center is served", named(&[], &["Needs PIN"]), user(), Facts::default(), issue()),
+        ("a member of another one is held back", named(&["x"], &["Has PIN"]), user(), Facts::default(), skipped(Skip::HeldBack)),
+        ("a cost center that is not there covers nobody", named(&[], &["Gone"]), user(), Facts::default(), skipped(Skip::HeldBack)),
+        ("whoever needs nothing is settled, not held back", named(&["x"], &[]), user().pin(None, false), Facts::default(), SETTLED),
+        ("the pilot is asked before everything else", named(&["x"], &[]), user(), held.clone(), skipped(Skip::HeldBack)),
+        ("a hold counts for those of the pilot too", named(&["visitor@example.org"], &[]), user(), held, skipped(Skip::Held)),
+    ];
+    for (sentence, pilot, user, facts, expected) in table {
+        let planner = Planner::new(&policies, &places, NOW).with_pilot(Some(&pilot));
         assert_eq!(planner.verdict(&user, &facts), expected, "{sentence}");
     }
 }

@@ -176,7 +176,7 @@ impl Batches<'_> {
         fallen: &mut Vec<Step>,
         crowded: &mut Vec<Crowded>,
     ) -> Result<Vec<Staged>, PassError> {
-        let planner = Planner::new(&self.config.policies, &self.looked.places, self.looked.now);
+        let planner = Planner::new(&self.config.policies, &self.looked.places, self.looked.now).with_pilot(self.config.pilot.as_ref());
         let mut standing: HashMap<UserId, _> =
             with_facts(Some(self.journal.reader()), users).await?.into_iter().map(|(user, facts)| (user.id, (user, facts))).collect();
         let mut staged = Vec::with_capacity(steps.len());

@@ -187,7 +187,23 @@ pub enum CheckVerdict {
     Failed,
 }
 
+/// The check that the database takes changes.
+const WRITABLE: &str = "writable";
+/// The check that the role may do what the policies need.
+const PRIVILEGES: &str = "privileges";
+
 impl Check {
+    /// Whether no pass can begin. That the database takes no changes is left to each pass (tripwire `read_only`): it may be over
+    /// soon, after a failover.
+    pub fn forbids_pass(&self) -> bool {
+        self.verdict == CheckVerdict::Failed && self.name != WRITABLE
+    }
+
+    /// Whether no preview can begin: that needs no right to write. Where a right to read is missing, the reading says so.
+    pub fn forbids_preview(&self) -> bool {
+        self.forbids_pass() && self.name != PRIVILEGES
+    }
+
     pub(crate) fn ok(name: &'static str, found: impl Into<String>) -> Check {
         Check { name, verdict: CheckVerdict::Ok, found: found.into(), advice: String::new() }
     }

@@ -9,6 +9,7 @@ use super::*;
 use crate::domain::{CostCenterId, PinFormat};
 use crate::inventory::Standing;
 
+mod baseline;
 mod flow;
 mod forget;
 mod mail;

@@ -5,7 +5,7 @@ use crate::config::schema_map::{ExpiresKind, Test};
 use crate::domain::PinFormat;
 use crate::store::error::chain;
 use crate::store::sql::is_pin;
-use crate::store::{Check, Needs};
+use crate::store::{Check, Needs, PRIVILEGES, WRITABLE};
 use crate::tls::Verify;
 
 use super::*;
@@ -184,14 +184,12 @@ impl Postgres {
         let rows = self.rows(client, "ask whether the server is read-only", sql, &[]).await?;
         let row = only(&rows, "ask whether the server is read-only")?;
         Ok(match (row.get(0), row.get(1)) {
-            (true, _) => {
-                Check::failed("writable", "the server is a standby (pg_is_in_recovery)", "name the primary, or all hosts, in `url`")
-            }
+            (true, _) => Check::failed(WRITABLE, "the server is a standby (pg_is_in_recovery)", "name the primary, or all hosts, in `url`"),
             (_, true) => {
                 let advice = "ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only, or name the primary in `url`";
-                Check::failed("writable", "new sessions are read-only (default_transaction_read_only = on)", advice)
+                Check::failed(WRITABLE, "new sessions are read-only (default_transaction_read_only = on)", advice)
             }
-            _ => Check::ok("writable", "the server takes changes"),
+            _ => Check::ok(WRITABLE, "the server takes changes"),
         })
     }
 

@@ -191,6 +191,11 @@ impl Postgres {
             (false, Some(true)) => Some(ReadOnly::Setting),
             (false, _) => None,
         };
+        if read_only.is_some() {
+            // A session is told of it when it begins, and not when it is over.
+            drop(Object::take(client));
+            self.pool.retain(|_, _| false);
+        }
         Ok(Pulse { wall, utc, read_only })
     }
 
