@@ -124,7 +124,7 @@ impl ExitStatus {
     pub fn of(report: &Report, pending: bool) -> ExitStatus {
         if report.error.is_some() {
             ExitStatus::Failed
-        } else if !report.refusals.is_empty() || !report.blockers.is_empty() {
+        } else if report.is_refused() {
             ExitStatus::Refused
         } else if report.failed() > 0 || (!report.dry_run && (report.mail.rejected > 0 || report.mail.waiting > 0)) {
             ExitStatus::Partial
@@ -177,7 +177,7 @@ Exit codes:
    0  done, nothing wrong (skipped users are not failures)
    1  failed: the database, the journal or a file
    2  changes are due (only with --dry-run --exit-code)
-   3  refused: a limit or a missing cost center stopped at least one policy
+   3  refused: a limit, a tripwire or a missing cost center stopped at least one policy
    4  done, but some users failed or have not got their mail, or --user was not found
   64  wrong usage or configuration; nothing was tried
   75  another instance holds the lock";

@@ -8,17 +8,17 @@ use tracing::{error, warn};
 
 use crate::cli::ExitStatus;
 use crate::clock;
-use crate::config::{Config, TransportConfig};
+use crate::config::{self, Config, TransportConfig};
 use crate::doctor;
-use crate::domain::{Mailbox, PolicyName, printable};
+use crate::domain::{Mailbox, PinLength, PolicyName, printable};
 use crate::explain;
 use crate::inventory::Now;
 use crate::journal::{JournalError, JournalReader, State};
 use crate::logging::{self, chain};
 use crate::metrics::{Insecure, Metrics, Names};
-use crate::plan::{Planner, rules};
-use crate::reconcile::{PassError, with_facts};
-use crate::store::{CheckVerdict, Filter, Reader, StoreError, Wanted};
+use crate::plan::Planner;
+use crate::reconcile::{PassError, wanted, with_facts};
+use crate::store::{CheckVerdict, Filter, Reader, StoreError};
 
 mod seal;
 
@@ -74,7 +74,14 @@ pub fn metrics(config: &Config) -> Metrics {
     let databases: Vec<&str> = config.databases.iter().map(|d| d.name.as_str()).collect();
     let policies: Vec<PolicyName> = config.policies.iter().map(|p| p.name.clone()).collect();
     let journal_states: Vec<&'static str> = State::ALL.iter().map(|s| s.as_str()).collect();
-    let names = Names { databases: &databases, policies: &policies, error_classes: &StoreError::KINDS, journal_states: &journal_states };
+    let lengths: Vec<PinLength> = config.policies.iter().filter_map(|p| p.pin.as_ref()).map(|rule| rule.length).collect();
+    let names = Names {
+        databases: &databases,
+        policies: &policies,
+        lengths: &lengths,
+        error_classes: &StoreError::KINDS,
+        journal_states: &journal_states,
+    };
     let metrics = Metrics::new(names);
     metrics.watch_log(logging::dropped);
     if let TransportConfig::Smtp(smtp) = &config.mail.transport {
@@ -119,9 +126,8 @@ async fn explained(config: &Config, login: &str) -> Result<Option<String>, PassE
     let reader = Reader::connect(database).await?;
     let journal = JournalReader::open(&config.journal, &config.databases[0].identity()).await?;
     let now = Now { utc: clock::now(), wall: reader.clock().await? };
-    let wanted: Wanted = config.policies.iter().flat_map(rules::named).cloned().collect();
-    let places = reader.places(&wanted).await?;
-    let planner = Planner::new(&config.policies, &places, now);
+    let places = reader.places(&wanted(config)).await?;
+    let planner = Planner::new(&config.policies, &places, now).with_pilot(config.pilot.as_ref());
     let mut text = String::new();
     let mut users = reader.read(&Filter { login: Some(login.to_owned()), ..Filter::default() });
     while let Some(chunk) = users.next().await {
@@ -163,12 +169,14 @@ pub async fn journal_list(config: &Config) -> ExitStatus {
 
 pub async fn status(config: &Config) -> ExitStatus {
     told(async {
+        let mode = mode(config);
         let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else {
-            return Ok(no_journal(config));
+            return Ok(format!("{mode}{}", no_journal(config)));
         };
-        let mut text = match journal.last_pass().await? {
+        let mut text = mode;
+        text.push_str(&match journal.last_pass().await? {
             Some(pass) => {
-                let stopped = ["refusals", "blockers"].iter().filter_map(|key| pass.totals[key].as_array()).flatten();
+                let stopped = ["stops", "refusals", "blockers"].iter().filter_map(|key| pass.totals[key].as_array()).flatten();
                 let stopped: String = stopped.map(|s| format!("  stopped: {}\n", printable(&why_stopped(s)))).collect();
                 let end = pass.ended.map_or("has not ended".to_owned(), |at| format!("ended {at}"));
                 format!(
@@ -180,7 +188,7 @@ pub async fn status(config: &Config) -> ExitStatus {
                 )
             }
             None => "no pass has ended yet\n".to_owned(),
-        };
+        });
         for (state, n) in journal.counts().await? {
             text.push_str(&format!("{:<14} {n}\n", state.as_str()));
         }
@@ -199,7 +207,20 @@ pub async fn status(config: &Config) -> ExitStatus {
     .await
 }
 
-/// A refusal or a blocker of a pass, as its totals in the journal have it.
+/// What keeps passes from doing all that the policies ask; empty if nothing does.
+fn mode(config: &Config) -> String {
+    let observe = match config.mode {
+        config::Mode::Observe => "MODE: OBSERVE: nothing is changed and no mail is sent\n",
+        config::Mode::Enforce => "",
+    };
+    let pilot = config.pilot.as_ref().map_or(String::new(), |pilot| {
+        let (logins, centers) = (pilot.logins.len(), pilot.cost_center.len());
+        format!("PILOT: changes reach only {logins} logins and the members of {centers} cost centers\n")
+    });
+    format!("{observe}{pilot}")
+}
+
+/// A stop, a refusal or a blocker of a pass, as its totals in the journal have it.
 fn why_stopped(totals: &serde_json::Value) -> String {
     match totals["message"].as_str() {
         Some(message) => message.to_owned(),

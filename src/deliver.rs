@@ -20,12 +20,18 @@ use crate::clock;
 use crate::config::{Config, TransportConfig};
 use crate::domain::template::Values;
 use crate::domain::{IssuanceId, PolicyName, Secret, Timestamp};
-use crate::journal::{Answer as Told, Journal, JournalError, PendingMail};
+use crate::journal::{Answer as Told, Journal, PendingMail};
 use crate::logging::{Progress, chain};
 use crate::mail::{Answer, Courier, Delivery as Verdict, Outgoing, Stage, State, Timing};
 use crate::metrics::{MailOutcome, Metrics};
 use crate::report::MailTotals;
-use crate::store::{AfterImage, Store, StoreError};
+use crate::store::{AfterImage, Store};
+
+mod outage;
+mod trouble;
+
+use outage::Outage;
+use trouble::Trouble;
 
 /// Mails that are out of the journal at a time.
 const WINDOW: usize = 256;
@@ -75,6 +81,7 @@ pub struct Delivery {
     ring: Arc<Notify>,
     finish: watch::Sender<Finish>,
     done: watch::Receiver<u64>,
+    down: watch::Receiver<Option<Timestamp>>,
     task: JoinHandle<Counted>,
 }
 
@@ -89,8 +96,9 @@ impl Delivery {
         let ring = Arc::new(Notify::new());
         let (finish, finishing) = watch::channel(Finish::No);
         let (progress, done) = watch::channel(0);
-        let task = tokio::spawn(Loop::new(desk, mode, ring.clone(), finishing, progress).run());
-        Delivery { ring, finish, done, task }
+        let (outage, down) = Outage::new();
+        let task = tokio::spawn(Loop::new(desk, mode, ring.clone(), finishing, progress, outage).run());
+        Delivery { ring, finish, done, down, task }
     }
 
     /// Ring it when there may be new mail.
@@ -98,10 +106,15 @@ impl Delivery {
         self.ring.clone()
     }
 
+    /// Since when nothing can be delivered, with mail waiting; `None`: it goes, as far as anybody knows.
+    pub fn down_since(&self) -> Option<Timestamp> {
+        *self.down.borrow()
+    }
+
     /// Waits until each due mail has been tried once; the totals, and how many were not sent because their credential was
     /// gone again.
     pub async fn finish(self, progress: &Progress) -> (MailTotals, u64) {
-        let Delivery { ring, finish, mut done, mut task } = self;
+        let Delivery { ring, finish, mut done, mut task, .. } = self;
         finish.send_replace(Finish::WhenTried);
         ring.notify_one();
         progress.stage("Mailing", None);
@@ -149,6 +162,7 @@ struct Loop {
     ring: Arc<Notify>,
     finishing: watch::Receiver<Finish>,
     progress: watch::Sender<u64>,
+    outage: Outage,
     /// Rendered, and waiting for room in the courier's queue.
     to_give: VecDeque<Outgoing>,
     /// Those and the ones that the courier has.
@@ -165,13 +179,21 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(desk: Desk, mode: Mode, ring: Arc<Notify>, finishing: watch::Receiver<Finish>, progress: watch::Sender<u64>) -> Loop {
+    fn new(
+        desk: Desk,
+        mode: Mode,
+        ring: Arc<Notify>,
+        finishing: watch::Receiver<Finish>,
+        progress: watch::Sender<u64>,
+        outage: Outage,
+    ) -> Loop {
         Loop {
             desk,
             mode,
             ring,
             finishing,
             progress,
+            outage,
             to_give: VecDeque::new(),
             in_hand: HashMap::new(),
             aside: HashMap::new(),
@@ -191,6 +213,9 @@ impl Loop {
                 break;
             }
             let next = self.refill(courier.state(), finish).await;
+            if next.is_none() && self.in_hand.is_empty() && self.answers.is_empty() && self.aside.is_empty() {
+                self.outage.nothing_waits();
+            }
             if finish == Finish::WhenTried && self.in_hand.is_empty() && self.answers.is_empty() && next.is_none() {
                 break;
             }
@@ -199,6 +224,9 @@ impl Loop {
                 Some(answer) = courier.answers.recv() => {
                     if let Some(at) = courier.certificate_expires() {
                         self.desk.metrics.mail_certificate(at);
+                    }
+                    if !matches!(answer.delivery, Verdict::NotTried) {
+                        self.outage.tried(courier.state(), clock::now());
                     }
                     self.answered(answer);
                 }
@@ -259,7 +287,9 @@ impl Loop {
             return Ok(None); // later retries are for the next run
         }
         let next = self.desk.journal.next_mail_at(&not).await?;
-        Ok(next.map(|at| instant + Duration::from_secs((at.0 - now.0).clamp(1, 60).unsigned_abs())))
+        let next = next.map(|at| instant + Duration::from_secs((at.0 - now.0).clamp(1, 60).unsigned_abs()));
+        // What stepped aside has its turn too, though nobody rings for it.
+        Ok(self.aside.values().copied().chain([next]).flatten().min())
     }
 
     /// Leaves out mails whose credential no longer stands: sending them would tell a PIN that does not open anything.
@@ -415,24 +445,6 @@ impl Loop {
             Trouble::Journal(_) => self.desk.metrics.journal_write_error(),
         }
         warn!(error.kind = trouble.kind(), "Delivery rests for a moment: {}", chain(trouble));
-    }
-}
-
-/// Why delivery cannot go on for now. Whatever it was, the mails stay in the journal.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error("the journal failed")]
-    Journal(#[from] JournalError),
-    #[error("the database could not be asked which credentials still stand")]
-    Database(#[from] StoreError),
-}
-
-impl Trouble {
-    fn kind(&self) -> &'static str {
-        match self {
-            Trouble::Journal(e) => e.kind(),
-            Trouble::Database(e) => e.kind(),
-        }
     }
 }
 

@@ -10,9 +10,10 @@ use crate::domain::{CostCenterRef, WallClock, alike, printable};
 use crate::inventory::Now;
 use crate::journal::{JournalReader, folder};
 use crate::logging::chain;
-use crate::plan::{Blocker, Planner, lint, rules};
+use crate::plan::density::{Crowding, Density, densities};
+use crate::plan::{Blocker, Planner, lint};
 use crate::reconcile;
-use crate::store::{Check, CheckVerdict, Reader, Wanted};
+use crate::store::{Check, CheckVerdict, Reader};
 
 mod folders;
 mod mail;
@@ -32,6 +33,7 @@ pub async fn inspect(config: &Config) -> Vec<Check> {
                 checks.extend(found);
                 if reachable {
                     checks.extend(cost_centers(config, &reader).await);
+                    checks.extend(pin_space(config, &reader).await);
                 }
             }
         }
@@ -50,19 +52,24 @@ pub fn warnings(config: &Config) -> Vec<String> {
 }
 
 async fn cost_centers(config: &Config, reader: &Reader) -> Vec<Check> {
-    let wanted: Wanted = config.policies.iter().flat_map(rules::named).cloned().collect();
+    let wanted = reconcile::wanted(config);
     let places = match reader.places(&wanted).await {
         Ok(places) => places,
         Err(error) => return vec![Check::failed("cost centers", chain(&error), "see schema_map.cost_centers in the configuration")],
     };
     let now = Now { utc: clock::now(), wall: WallClock(0) };
     let blockers = Planner::new(&config.policies, &places, now).blockers();
-    if blockers.is_empty() {
-        return vec![Check::ok("cost centers", format!("all {} that the policies name are there", wanted.len()))];
+    let pilot = reconcile::pilot_missing(config, &places);
+    if blockers.is_empty() && pilot.is_empty() {
+        return vec![Check::ok("cost centers", format!("all {} that the configuration names are there", wanted.len()))];
     }
     // Without them there is only less advice.
     let names = reader.cost_center_names().await.unwrap_or_default();
-    blockers.iter().map(|blocker| blocked(blocker, &names)).collect()
+    let of_pilot = |place: &CostCenterRef| {
+        let found = format!("the pilot names cost center {place}, which the database does not have");
+        Check::failed("cost centers", found, "create it in the print system, or correct the pilot: nobody is covered by it")
+    };
+    blockers.iter().map(|blocker| blocked(blocker, &names)).chain(pilot.iter().map(of_pilot)).collect()
 }
 
 /// Two cost centers of one name count as none: guessing could move people into the wrong one.
@@ -82,6 +89,29 @@ fn blocked(Blocker { policy, cost_center }: &Blocker, names: &[String]) -> Check
         true => failed(absent, "create it in the print system, or correct the name in the policy".to_owned()),
         false => failed(absent, format!("write {} in the policy if that is meant, or create it in the print system", near.join(" or "))),
     }
+}
+
+/// How full the space of each policy's PINs is (R8).
+async fn pin_space(config: &Config, reader: &Reader) -> Vec<Check> {
+    const NAME: &str = "PIN space";
+    let counts = match reader.counts().await {
+        Ok(counts) => counts,
+        Err(error) => return vec![Check::failed(NAME, chain(&error), "see the message")],
+    };
+    let said = |density: &Density| {
+        let found = density.to_string();
+        match density.crowding() {
+            Crowding::Fine => Check::ok(NAME, found),
+            Crowding::Dense => {
+                let advice = "guesses at a printer meet somebody's PIN too often: a longer pin.length gives more room";
+                Check::warning(NAME, found, advice)
+            }
+            Crowding::TooDense => {
+                Check::failed(NAME, found, "no new PIN is issued: take a longer pin.length, or set pin.allow_dense: true")
+            }
+        }
+    };
+    densities(&config.policies, &counts, &vec![0; config.policies.len()]).iter().map(said).collect()
 }
 
 async fn journal(config: &Config) -> Check {

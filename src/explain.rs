@@ -25,6 +25,9 @@ pub fn explain(policies: &[Policy], planner: &Planner<'_>, user: &User, facts: &
     line(out, "last issue", facts.last_generated.map_or("none known".into(), |at| at.to_string()));
     line(out, "mail", if facts.open { "not accepted yet" } else { "nothing waiting" }.into());
     line(out, "on hold", if facts.held { "yes" } else { "no" }.into());
+    if let Some(reached) = planner.pilot_reaches(user) {
+        line(out, "pilot", if reached { "yes, named" } else { "no: changes are confined to others" }.into());
+    }
 
     let owner = planner.owner(user, facts).ok().flatten();
     for (index, policy) in policies.iter().enumerate() {

@@ -248,7 +248,7 @@ mod tests {
         let server = bind(LOOPBACK).await.unwrap();
         let address = server.address().unwrap();
         let health = Arc::new(Health::new(["main", "branch"]));
-        let metrics = Metrics::new(Names { databases: &["main"], policies: &[], error_classes: &[], journal_states: &[] });
+        let metrics = Metrics::new(Names { databases: &["main"], policies: &[], lengths: &[], error_classes: &[], journal_states: &[] });
         let (stop, stopped) = oneshot::channel();
         let serving = server.serve_with(guard, Arc::clone(&health), Arc::new(metrics), async move { _ = stopped.await });
         Running { address, health, stop, task: tokio::spawn(serving) }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{CostCenter, CostCenterId, CostCenterRef, PolicyName, StoredValue, Timestamp, UserId, WallClock};
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, PinFormat, PinLength, PolicyName, StoredValue, Timestamp, UserId, WallClock};
 
 /// A row of `users` with its credentials, as read.
 #[derive(Clone, PartialEq, Debug)]
@@ -94,13 +94,83 @@ impl Places {
     }
 }
 
+/// What the database says of itself at the start of each pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pulse {
+    /// Now, on the wall clock of the expiry column (R11).
+    pub wall: WallClock,
+    /// Now, on the database's own UTC clock.
+    pub utc: Timestamp,
+    /// Why it takes no changes; `None`: it takes them.
+    pub read_only: Option<ReadOnly>,
+}
+
+/// Why a database takes no changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadOnly {
+    /// The server copies another one.
+    Standby,
+    /// New sessions are set to read only.
+    Setting,
+}
+
 /// The figures that judging needs, one aggregate a full pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// Real users: active, the template user left out.
     pub users: u64,
-    /// Values of the card column that are PINs.
+    /// Those of them who have no PIN at all.
+    pub pinless: u64,
+    /// Values of the card column that are PINs of the configured form.
     pub pins: u64,
+    /// The same by their number of digits, 1 to 16; `None` where the form hides it.
+    pub by_length: Option<[u64; PinLength::MAX as usize]>,
+    /// Values that would be PINs if `pin_format` were another one.
+    pub foreign: Foreign,
     /// The greatest user id of all rows; 0 in an empty table.
     pub newest: i64,
+}
+
+/// The figures of the last successful full pass, which the next one is compared with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Baseline {
+    pub users: u64,
+    pub pinless: u64,
+}
+
+/// Values of the card column that have the shape of a PIN of another form than the configured one. Short digits alone are no
+/// shape: they may be cards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Foreign {
+    pub md5: u64,
+    pub md5_without_prefix: u64,
+    /// `PIN` and 1 to 16 digits.
+    pub prefix: u64,
+}
+
+impl Counts {
+    pub fn baseline(&self) -> Baseline {
+        Baseline { users: self.users, pinless: self.pinless }
+    }
+
+    /// PINs that a new one of this length could meet; where the form hides lengths, all of them.
+    pub fn of_length(&self, length: PinLength) -> u64 {
+        self.by_length.map_or(self.pins, |by_length| by_length[length.digits() - 1])
+    }
+}
+
+impl Foreign {
+    pub fn total(&self) -> u64 {
+        self.md5 + self.md5_without_prefix + self.prefix
+    }
+
+    /// The form that most of them have.
+    pub fn most(&self) -> PinFormat {
+        let Foreign { md5, md5_without_prefix, prefix } = *self;
+        match md5.max(md5_without_prefix).max(prefix) {
+            most if most == md5 => PinFormat::Md5,
+            most if most == prefix => PinFormat::Prefix,
+            _ => PinFormat::Md5WithoutPrefix,
+        }
+    }
 }

@@ -13,13 +13,15 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use crate::domain::{PolicyName, Timestamp};
-use crate::plan::limits::LimitKind;
+use crate::domain::{PinLength, PolicyName, Timestamp};
 use crate::plan::{Skip, codes};
 use crate::report::{ChangeKind, ChangeOutcome, PassKind, PassOutcome, Report};
 
+mod brakes;
 #[cfg(test)]
 mod tests;
+
+use brakes::Brakes;
 
 /// All metrics. Cheap to move, never blocks for long; share it in an `Arc`.
 pub struct Metrics {
@@ -43,8 +45,7 @@ pub struct Metrics {
     mail_duration: HistogramVec,
     mail_certificate: IntGauge,
     database_errors: IntCounterVec,
-    limit_stops: IntCounterVec,
-    limit_stopped: IntGaugeVec,
+    brakes: Brakes,
     config_insecure: IntGaugeVec,
     log_lines_dropped: IntCounterVec,
     /// Asked for the lines that each sink of the log has dropped, whenever the metrics are read.
@@ -58,6 +59,8 @@ pub struct Metrics {
 pub struct Names<'a> {
     pub databases: &'a [&'a str],
     pub policies: &'a [PolicyName],
+    /// Of the PINs that policies issue.
+    pub lengths: &'a [PinLength],
     /// What the store's errors answer as their kind.
     pub error_classes: &'a [&'static str],
     /// The journal's states.
@@ -210,12 +213,7 @@ impl Metrics {
                 )),
             ),
             database_errors: counters("database_errors_total", "Errors of the database, by what failed.", &["database", "class"]),
-            limit_stops: counters("limit_stops_total", "Plans that a limit refused.", &["database", "limit"]),
-            limit_stopped: gauges(
-                "limit_stopped",
-                "1 while the last full comparison had a plan refused by this limit.",
-                &["database", "limit"],
-            ),
+            brakes: Brakes::new(&registry),
             config_insecure: gauges("config_insecure", "1 where the configuration gives up a protection.", &["what"]),
             log_lines_dropped: counters(
                 "log_lines_dropped_total",
@@ -240,6 +238,7 @@ impl Metrics {
         }
         LOG_SINKS.iter().for_each(|sink| _ = self.log_lines_dropped.with_label_values(&[sink]));
         self.mail_duration.with_label_values(&[] as &[&str]);
+        self.brakes.touch(&names);
         for &db in names.databases {
             self.leader.with_label_values(&[db]);
             self.pass_unfinished.with_label_values(&[db]);
@@ -255,10 +254,6 @@ impl Metrics {
             RECOVERED.iter().for_each(|outcome| _ = self.recovered.with_label_values(&[db, outcome]));
             names.journal_states.iter().for_each(|state| _ = self.journal_entries.with_label_values(&[db, state]));
             names.error_classes.iter().for_each(|class| _ = self.database_errors.with_label_values(&[db, class]));
-            for limit in LimitKind::ALL {
-                self.limit_stops.with_label_values(&[db, limit.as_str()]);
-                self.limit_stopped.with_label_values(&[db, limit.as_str()]);
-            }
             for policy in names.policies.iter().map(|p| p.0.as_str()) {
                 self.delivery.with_label_values(&[db, policy]);
                 USER_STATES.iter().for_each(|state| _ = self.users.with_label_values(&[db, policy, state]));
@@ -278,7 +273,8 @@ impl Metrics {
         self.running().insert(database.to_owned(), now);
     }
 
-    /// A pass has ended. A preview moves only what describes the users.
+    /// A pass has ended. A preview moves only what describes the users, and, where there are only previews, that it came to
+    /// its end.
     pub fn pass(&self, report: &Report, now: Timestamp) {
         let db = report.database.as_str();
         let kind = report.kind.as_str();
@@ -286,22 +282,14 @@ impl Metrics {
         for (stage, ms) in STAGES.iter().zip([report.read_ms, report.plan_ms, report.write_ms]) {
             self.pass_duration.with_label_values(&[db, kind, stage]).observe(ms as f64 / 1000.0);
         }
-        // A poll sees new users only and an interrupted pass some: neither says how all stand.
-        let full = report.counts.filter(|_| report.error.is_none());
-        for limit in LimitKind::ALL {
-            let stops = report.refusals.iter().filter(|r| r.limit == limit).count();
-            let stopped = self.limit_stopped.with_label_values(&[db, limit.as_str()]);
-            match (stops, full) {
-                (0, Some(_)) => stopped.set(0),
-                (0, None) => {}
-                _ => stopped.set(1),
-            }
-            if !report.dry_run {
-                self.limit_stops.with_label_values(&[db, limit.as_str()]).inc_by(stops as u64);
-            }
-        }
-        if let Some(counts) = full {
+        self.brakes.pass(report);
+        // A poll sees new users only, an interrupted pass some, and a stopped one nobody: none says how all stand.
+        let looked = report.error.is_none() && (report.dry_run || !report.is_stopped());
+        if let Some(counts) = report.counts.filter(|_| looked) {
             self.users_as_found(report, counts.users);
+        }
+        if report.observe && report.outcome() != PassOutcome::Failed {
+            self.last_success.with_label_values(&[db, kind]).set(now.0);
         }
         if report.dry_run {
             return;

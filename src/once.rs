@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::{ExitStatus, Once};
 use crate::clock;
-use crate::config::{Config, DatabaseConfig};
+use crate::config::{self, Config, DatabaseConfig};
 use crate::deliver::{Delivery, Desk, Mode};
 use crate::journal::{Journal, JournalError, JournalReader, LOCK_WAIT};
 use crate::logging::Progress;
@@ -71,8 +71,10 @@ pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progr
             file.line(line);
         }
     };
-    let report = if asked.dry_run {
-        preview(&config, database, asked, &line).await?
+    let report = if asked.dry_run || config.mode == config::Mode::Observe {
+        let report = preview(&config, database, asked, &line).await?;
+        metrics.pass(&report, clock::now());
+        report
     } else {
         pass(config.clone(), database, asked, metrics, &line, progress).await?
     };
@@ -84,7 +86,7 @@ pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progr
 
 async fn preview(config: &Config, database: &DatabaseConfig, asked: &Once, line: &(dyn Fn(Line<'_>) + Sync)) -> Result<Report, OnceError> {
     let reader = Reader::connect(database).await?;
-    inspect(config, &reader).await?;
+    inspect(config, &reader, Check::forbids_preview).await?;
     wait_for_user(&reader, asked).await?;
     let journal = JournalReader::open(&config.journal, &database.identity()).await?;
     let watch = Watch { progress: &|_, _| {}, line, committed: &Notify::new(), stop: &|| false };
@@ -100,7 +102,7 @@ async fn pass(
     progress: &Progress,
 ) -> Result<Report, OnceError> {
     let store = Arc::new(Store::connect(database).await?);
-    inspect(&config, store.reader()).await?;
+    inspect(&config, store.reader(), Check::forbids_pass).await?;
     wait_for_user(store.reader(), asked).await?;
     let journal = match Journal::open(&config.journal, &database.name, &database.identity(), LOCK_WAIT).await {
         Err(JournalError::Locked { path }) => return Err(OnceError::Locked(format!("the journal {} is in its hands", path.display()))),
@@ -151,19 +153,17 @@ fn ask(asked: &Once) -> Ask {
     Ask { login: asked.user.clone(), max_users: asked.max_users, max_replace: asked.max_replace, ..Ask::full(PassKind::Once, clock::now()) }
 }
 
-async fn inspect(config: &Config, reader: &Reader) -> Result<(), OnceError> {
+/// `forbids` says which failed checks end it.
+async fn inspect(config: &Config, reader: &Reader, forbids: fn(&Check) -> bool) -> Result<(), OnceError> {
     let checks = reader.inspect(&reconcile::needs(config)).await;
-    let mut failed = Vec::new();
-    for Check { name, verdict, found, advice } in &checks {
-        match verdict {
-            CheckVerdict::Ok => {}
-            CheckVerdict::Warning => warn!("Inspection: {name}: {found} → {advice}"),
-            CheckVerdict::Failed => {
-                error!("Inspection: {name}: {found} → {advice}");
-                failed.push(*name);
-            }
-        }
+    let (bad, rest): (Vec<&Check>, Vec<&Check>) = checks.iter().partition(|check| forbids(check));
+    for Check { name, found, advice, .. } in rest.iter().filter(|check| check.verdict != CheckVerdict::Ok) {
+        warn!("Inspection: {name}: {found} → {advice}");
     }
+    for Check { name, found, advice, .. } in &bad {
+        error!("Inspection: {name}: {found} → {advice}");
+    }
+    let failed: Vec<&str> = bad.iter().map(|check| check.name).collect();
     if failed.is_empty() { Ok(()) } else { Err(OnceError::Inspection(failed.join(", "))) }
 }
 

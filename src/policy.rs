@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::domain::{CostCenterRef, Limit, Mailbox, Pattern, PinLength, PolicyName, Share, UserId, scatter};
 
+mod brakes;
+
+pub use brakes::{Pilot, Tripwires};
+
 /// One entry of `policies`. The first whose selector accepts a user owns that user (R1).
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -55,6 +59,8 @@ pub struct PinRule {
     /// A PIN without an end gets one; needs `valid_for`.
     pub cap_unlimited: bool,
     pub allow_trivial: bool,
+    /// Issue although more than a tenth of the PINs of this length are taken (R8).
+    pub allow_dense: bool,
     /// For how long a PIN that was freed goes to nobody.
     pub quarantine: Duration,
     pub on_leave: OnLeave,
@@ -135,6 +141,7 @@ pub(crate) mod samples {
             rotate_every: None,
             cap_unlimited: false,
             allow_trivial: false,
+            allow_dense: false,
             quarantine: Duration::ZERO,
             on_leave: OnLeave::Keep,
         }

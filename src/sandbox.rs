@@ -10,6 +10,7 @@ use rusqlite::{Connection, params};
 use crate::domain::{Pin, PinFormat};
 
 const TABLES: &str = include_str!("sandbox/tables.sql");
+const ROOM_OF_SIX_DIGITS: u32 = 50_000;
 const CONFIG: &str = include_str!("sandbox/config.yaml");
 
 /// What [`create`] made.
@@ -58,7 +59,9 @@ pub fn create(dir: &Path, users: u32) -> Result<Sandbox, SandboxError> {
     fill(&database, users).map_err(|source| SandboxError::Database { path: database.clone(), source })?;
     // Last: a folder with a config.yaml in it is complete.
     let config = dir.join("config.yaml");
-    fs::write(&config, CONFIG).map_err(|source| SandboxError::Config { path: config.clone(), source })?;
+    // Six digits are too few for a great many users: a PIN space that is a tenth full is refused.
+    let text = if users > ROOM_OF_SIX_DIGITS { CONFIG.replace("length: 6", "length: 8") } else { CONFIG.to_owned() };
+    fs::write(&config, text).map_err(|source| SandboxError::Config { path: config.clone(), source })?;
     Ok(Sandbox { dir: dir.to_owned(), config, database, users })
 }
 

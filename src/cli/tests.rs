@@ -168,12 +168,36 @@ fn the_worst_database_decides() {
 
 #[test]
 fn a_pass_is_told_by_its_exit_code() {
-    use crate::report::samples::{changed, preview, quiet, troubled};
+    use crate::domain::{CostCenterRef, Timestamp};
+    use crate::plan::tripwires::Stop;
+    use crate::report::samples::{changed, preview, quiet, stopped, troubled};
     assert_eq!(ExitStatus::of(&quiet(), false), ExitStatus::Done);
     assert_eq!(ExitStatus::of(&changed(), false), ExitStatus::Done);
     assert_eq!(ExitStatus::of(&preview(), false), ExitStatus::Done);
     assert_eq!(ExitStatus::of(&preview(), true), ExitStatus::Pending);
     assert_eq!(ExitStatus::of(&troubled(), false), ExitStatus::Refused);
+    // A tripwire refuses a pass and its preview; with --exit-code too, since 3 is worse than 2.
+    assert_eq!(ExitStatus::of(&stopped(), false), ExitStatus::Refused);
+    let mut tripped = preview();
+    tripped.stops = stopped().stops;
+    for pending in [false, true] {
+        assert_eq!(ExitStatus::of(&tripped, pending), ExitStatus::Refused);
+    }
+    let mut undelivered = changed();
+    let (since, span) = (Timestamp(0), Duration::from_secs(3_600));
+    undelivered.stops = vec![Stop::DeliveryDown { since, lasted: span, users: 3, allowed: span }];
+    undelivered.mail.waiting = 5;
+    assert_eq!(ExitStatus::of(&undelivered, false), ExitStatus::Refused, "3 is worse than 4");
+    let mut pilot = preview();
+    pilot.pilot_missing = vec![CostCenterRef::Number(9)];
+    assert_eq!(ExitStatus::of(&pilot, true), ExitStatus::Refused);
+    tripped.error = Some("the database went away".to_owned());
+    assert_eq!(ExitStatus::of(&tripped, true), ExitStatus::Failed, "1 is worse than 3");
+    // A quiet preview has nothing pending, and whoever is only skipped is not pending either.
+    let mut nothing = quiet();
+    nothing.dry_run = true;
+    nothing.policies[0].skipped.insert(crate::plan::Skip::HeldBack, 7);
+    assert_eq!(ExitStatus::of(&nothing, true), ExitStatus::Done);
     let mut waiting = changed();
     waiting.mail.waiting = 1;
     assert_eq!(ExitStatus::of(&waiting, false), ExitStatus::Partial);

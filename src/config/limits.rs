@@ -6,15 +6,13 @@ use super::GlobalLimits;
 use super::read::{Field, Section};
 use super::units::{self, DURATION_SHAPE, SHARE_SHAPE};
 use crate::domain::{Limit, Share};
-use crate::policy::PolicyLimits;
+use crate::policy::{PolicyLimits, Tripwires};
 
 /// `limits` of the top level.
 pub(super) struct Limits {
     pub(super) global: GlobalLimits,
     /// For the policies that say nothing else.
     pub(super) policy: PolicyLimits,
-    /// Brakes that are on and that this version does not have yet.
-    pub(super) not_built: Vec<&'static str>,
 }
 
 /// Without a section, everything has its default.
@@ -23,20 +21,23 @@ pub(super) fn limits(mut section: Section<'_>) -> Limits {
     let global = GlobalLimits {
         mails_per_minute: section.or("mails_per_minute", Limit::At(30), count),
         batch_size: section.or("batch_size", 1_000, |size| size.whole(1..=20_000).and_then(|size| usize::try_from(size).ok())),
+        tripwires: tripwires(&mut section),
     };
-    let mut not_built = Vec::new();
-    for name in ["users_shrunk", "unexplained_pins", "pinless_rise"] {
-        if section.or(name, true, |field| field.limit(SHARE_SHAPE, units::share).map(|limit| limit != Limit::Unlimited)) {
-            not_built.push(name);
-        }
-    }
-    for name in ["clock_skew", "delivery_down"] {
-        if section.or(name, true, |field| field.limit(DURATION_SHAPE, units::duration).map(|limit| limit != Limit::Unlimited)) {
-            not_built.push(name);
-        }
-    }
     section.finish();
-    Limits { global, policy, not_built }
+    Limits { global, policy }
+}
+
+fn tripwires(section: &mut Section<'_>) -> Tripwires {
+    let Tripwires { users_shrunk, unexplained_pins, pinless_rise, clock_skew, delivery_down } = Tripwires::default();
+    let share = |field: &Field<'_>| field.limit(SHARE_SHAPE, units::share);
+    let span = |field: &Field<'_>| field.limit(DURATION_SHAPE, units::duration);
+    Tripwires {
+        users_shrunk: section.or("users_shrunk", users_shrunk, share),
+        unexplained_pins: section.or("unexplained_pins", unexplained_pins, share),
+        pinless_rise: section.or("pinless_rise", pinless_rise, share),
+        clock_skew: section.or("clock_skew", clock_skew, span),
+        delivery_down: section.or("delivery_down", delivery_down, span),
+    }
 }
 
 /// `limits` of a policy; what it does not name is as `above`.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::domain::{Limit, Mailbox, PinFormat, Secret, Template};
-use crate::policy::Policy;
+use crate::policy::{Pilot, Policy, Tripwires};
 use crate::tls::{TlsSettings, Verify};
 
 use read::Reader;
@@ -22,6 +22,7 @@ mod limits;
 mod local;
 mod log;
 mod mail;
+mod mode;
 mod pin;
 mod policies;
 mod read;
@@ -42,6 +43,9 @@ const LARGEST_BYTES: u64 = 4 << 20;
 pub struct Config {
     /// The file it was read from, absolute.
     pub path: PathBuf,
+    pub mode: Mode,
+    /// `None`: changes reach everybody whom a policy owns.
+    pub pilot: Option<Pilot>,
     pub databases: Vec<DatabaseConfig>,
     pub schedule: Schedule,
     pub limits: GlobalLimits,
@@ -53,6 +57,14 @@ pub struct Config {
     pub log: LogConfig,
     /// What works but should be known: printed by `check-config` and at each start. One sentence each.
     pub warnings: Vec<String>,
+}
+
+/// `mode` (R36).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mode {
+    Enforce,
+    /// Every pass is a preview: nothing is changed and no mail is sent.
+    Observe,
 }
 
 #[derive(Clone, Debug)]
@@ -117,6 +129,7 @@ pub struct GlobalLimits {
     pub mails_per_minute: Limit<u64>,
     /// Users in one transaction, at least 1.
     pub batch_size: usize,
+    pub tripwires: Tripwires,
 }
 
 #[derive(Clone, Debug)]

@@ -23,7 +23,7 @@ pub(super) fn pin(field: &Field<'_>, format: Option<PinFormat>) -> Option<PinRul
     let cap_field = section.field("cap_unlimited");
     let cap_unlimited = cap_field.as_ref().and_then(Field::boolean).unwrap_or(false);
     let allow_trivial = section.or("allow_trivial", false, Field::boolean);
-    section.or("allow_dense", false, Field::boolean);
+    let allow_dense = section.or("allow_dense", false, Field::boolean);
     section.only("send_existing", &[("false", false)], Field::boolean);
     let leaves = [("keep", OnLeave::Keep), ("expire", OnLeave::Expire), ("delete", OnLeave::Delete)];
     let on_leave = section.or("on_leave", OnLeave::Keep, |leave| leave.choice(&leaves));
@@ -73,6 +73,7 @@ pub(super) fn pin(field: &Field<'_>, format: Option<PinFormat>) -> Option<PinRul
         rotate_every: rotate_every?,
         cap_unlimited,
         allow_trivial,
+        allow_dense,
         quarantine,
         on_leave,
     })

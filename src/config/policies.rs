@@ -92,7 +92,7 @@ fn pattern(field: &Field<'_>) -> Option<Pattern> {
     Pattern::parse(python).map_err(|error| field.problem(error.to_string())).ok()
 }
 
-fn cost_centers(field: &Field<'_>) -> Vec<CostCenterRef> {
+pub(super) fn cost_centers(field: &Field<'_>) -> Vec<CostCenterRef> {
     let items = field.list("cost centers by name or number, such as [Needs PIN, 12]").unwrap_or_default();
     items.iter().filter_map(cost_center).collect()
 }
@@ -106,7 +106,7 @@ fn cost_center(field: &Field<'_>) -> Option<CostCenterRef> {
     }
 }
 
-fn texts(field: &Field<'_>, of: &str) -> Vec<String> {
+pub(super) fn texts(field: &Field<'_>, of: &str) -> Vec<String> {
     field.list(of).unwrap_or_default().iter().filter_map(|item| item.line("a text")).collect()
 }
 

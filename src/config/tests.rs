@@ -5,7 +5,7 @@ use super::schema_map::{CostCentersMap, ExpiresKind, Test, Value, Zone};
 use super::*;
 use crate::domain::template::Variable;
 use crate::domain::{CostCenterRef, Share};
-use crate::policy::{PinRewrite, Placement, Recipient};
+use crate::policy::{PinRewrite, Placement, Recipient, Tripwires};
 
 /// A configuration that is right, for tests that change one thing of it.
 const GOOD: &str = "
@@ -145,6 +145,12 @@ fn what_is_left_out_has_the_documented_default() {
     assert!(matches!(config.schedule.resync, Resync::Every(every) if every.as_secs() == 600));
     assert!((config.schedule.jitter - 0.1).abs() < 1e-9);
     assert_eq!((config.limits.mails_per_minute, config.limits.batch_size), (Limit::At(30), 1_000));
+    let share = |percent| Limit::At(Share::percent(percent).unwrap());
+    let span = |seconds| Limit::At(std::time::Duration::from_secs(seconds));
+    let Tripwires { users_shrunk, unexplained_pins, pinless_rise, clock_skew, delivery_down } = config.limits.tripwires;
+    assert_eq!([users_shrunk, unexplained_pins, pinless_rise], [share(20.0), share(50.0), share(10.0)]);
+    assert_eq!([clock_skew, delivery_down], [span(60), span(1_800)]);
+    assert_eq!((config.mode, &config.pilot), (Mode::Enforce, &None));
     let policy = &config.policies[0];
     assert_eq!(policy.limits.users_per_pass, Limit::At(1_000));
     assert_eq!(policy.limits.replace_percent, Limit::At(Share::percent(5.0).unwrap()));
@@ -152,12 +158,33 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!(policy.notify.to, Recipient::Username);
     let pin = policy.pin.as_ref().unwrap();
     assert_eq!((pin.length.digits(), pin.rewrite, pin.valid_for, pin.allow_trivial), (6, PinRewrite::Never, None, false));
+    assert!(!pin.allow_dense);
     assert_eq!(config.mail.give_up_after.as_secs(), 48 * 3_600);
     assert!(matches!(&config.mail.transport, TransportConfig::Directory(path) if *path == folder().join("outbox")));
     assert_eq!(config.journal.keep.as_secs(), 400 * 86_400);
     assert_eq!(config.http, Some(SocketAddr::from(([127, 0, 0, 1], 9464))));
     assert_eq!((config.log.levels, config.log.json), (Levels { default: tracing::Level::INFO, rooms: BTreeMap::new() }, false));
     assert!(config.log.file.is_none());
+}
+
+#[test]
+fn brakes_are_read_as_written() {
+    let config = good(&std::fs::read_to_string(root().join("tests/data/config/observe-and-pilot.yaml")).unwrap());
+    let share = |percent| Limit::At(Share::percent(percent).unwrap());
+    let expected = Tripwires {
+        users_shrunk: Limit::Unlimited,
+        unexplained_pins: share(0.0),
+        pinless_rise: share(12.5),
+        clock_skew: Limit::Unlimited,
+        delivery_down: Limit::At(std::time::Duration::from_secs(7_200)),
+    };
+    assert_eq!(config.limits.tripwires, expected);
+    assert_eq!(config.mode, Mode::Observe);
+    let pilot = config.pilot.unwrap();
+    assert_eq!(pilot.logins.iter().map(String::as_str).collect::<Vec<_>>(), ["4711", "eva"]);
+    let centers = [CostCenterRef::Name("IT".to_owned()), CostCenterRef::Number(12), CostCenterRef::Number(-1)];
+    assert_eq!(pilot.cost_center, centers);
+    assert!(config.policies[0].pin.as_ref().is_some_and(|pin| pin.allow_dense));
 }
 
 #[test]

@@ -11,12 +11,13 @@ use super::read::{Field, Reader, Section};
 use super::schedule::schedule;
 use super::templates::templates;
 use super::yaml::{NOTHING, Node};
-use super::{Config, DatabaseConfig, DatabaseTarget, JournalConfig, database};
+use super::{Config, DatabaseConfig, DatabaseTarget, JournalConfig, database, mode};
 
 /// Notes every problem in `reader`; `None`, or a configuration not to be used, if there is one.
 pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Config> {
     let mut root = Section::new(reader, "", tree);
-    observe_and_pilot(&mut root);
+    let (mode, pilot) = mode::mode_and_pilot(&mut root);
+    root.field("seal_key"); // looked at before all others
     let databases = root.required("databases", "a list of one database with name and url").and_then(|field| database::databases(&field));
     let schedule = schedule(part(&mut root, "schedule"));
     let limits = limits(part(&mut root, "limits"));
@@ -54,9 +55,11 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
     root.finish();
 
     let policies = policies?;
-    not_built(reader, &limits.not_built, mail.take_back);
+    not_built(reader, mail.take_back);
     Some(Config {
         path: path.to_owned(),
+        mode,
+        pilot,
         databases: databases?,
         schedule,
         limits: limits.global,
@@ -69,12 +72,6 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
         // Taken from the reader once nothing can be added.
         warnings: Vec::new(),
     })
-}
-
-fn observe_and_pilot(root: &mut Section<'_>) {
-    root.or("mode", (), |mode| mode.word(&[("enforce", ())], &["observe"]));
-    root.later("pilot", "pilots");
-    root.field("seal_key"); // looked at before all others
 }
 
 /// A section of the top level, or an empty one in its place: every key in it then has its default.
@@ -104,11 +101,9 @@ fn apart(reader: &Reader, databases: &[DatabaseConfig], journal: &JournalConfig,
 }
 
 /// One line, because an administrator who read of a brake in the manual must not believe that it is there.
-fn not_built(reader: &Reader, limits: &[&str], take_back: bool) {
-    let mut missing: Vec<String> = limits.iter().map(|name| format!("limits.{name}")).collect();
-    if take_back {
-        missing.push("mail.on_undeliverable: take_back".to_owned());
-    }
+fn not_built(reader: &Reader, take_back: bool) {
+    let brakes = [(take_back, "mail.on_undeliverable: take_back")];
+    let missing: Vec<&str> = brakes.iter().filter(|(asked, _)| *asked).map(|(_, name)| *name).collect();
     if !missing.is_empty() {
         reader.warn(format!("these brakes are not built yet in this version and have no effect: {}", missing.join(", ")));
     }

@@ -1,7 +1,8 @@
 //! Runs until stopped: leads, recovers, compares everything, and then looks for new users every few seconds. Each failure
 //! is waited out with a growing pause; the next pass is the retry.
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
@@ -9,21 +10,26 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::{Config, DatabaseConfig};
+use crate::config::{self, Config, DatabaseConfig};
 use crate::deliver::{Delivery, Desk, Mode};
 use crate::domain::UserId;
 use crate::http::{self, Health};
 use crate::journal::{Journal, JournalError};
 use crate::logging::chain;
 use crate::metrics::Metrics;
+use crate::plan::tripwires::Tripwire;
 use crate::reconcile::{self, Ask, PassError, Watch};
 use crate::recover::recover;
 use crate::report::{PassKind, PassOutcome, Report};
-use crate::store::{Check, CheckVerdict, Leadership, Store, StoreError};
+use crate::store::{Check, CheckVerdict, Leadership, Reader, Store, StoreError};
 
+mod observe;
+mod said;
 mod schedule;
 mod watermark;
 
+use observe::Observer;
+use said::{News, Said};
 use schedule::{backoff, jittered, until_resync};
 use watermark::Watermark;
 
@@ -46,13 +52,25 @@ pub enum DaemonError {
     Recovery(#[source] PassError),
 }
 
-/// What the parts of the daemon share.
-struct Daemon {
+/// The daemon that changes what differs.
+struct Daemon(Shared);
+
+impl Deref for Daemon {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What both daemons share: nothing of it can change anything.
+struct Shared {
     config: Arc<Config>,
     database: DatabaseConfig,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     stop: watch::Receiver<bool>,
+    said: Mutex<Said>,
 }
 
 /// Runs until `stop` says so.
@@ -71,7 +89,69 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, stop: watch::Receiv
             }
         });
     }
-    Daemon { config, database, metrics, health, stop }.live().await
+    let mode = config.mode;
+    let shared = Shared { config, database, metrics, health, stop, said: Mutex::default() };
+    match mode {
+        config::Mode::Enforce => Daemon(shared).live().await,
+        config::Mode::Observe => Observer::new(shared).await?.live().await,
+    }
+}
+
+impl Shared {
+    /// `forbids` says which failed checks end it.
+    async fn inspect(&self, reader: &Reader, forbids: fn(&Check) -> bool) -> Result<(), DaemonError> {
+        let mut failed = Vec::new();
+        for check in reader.inspect(&reconcile::needs(&self.config)).await {
+            match check.verdict {
+                CheckVerdict::Ok => {}
+                CheckVerdict::Warning => warn!("Inspection: {}: {}; {}", check.name, check.found, check.advice),
+                CheckVerdict::Failed if !forbids(&check) => warn!("Inspection: {}: {}; {}", check.name, check.found, check.advice),
+                CheckVerdict::Failed => {
+                    error!("Inspection: {}: {}; {}", check.name, check.found, check.advice);
+                    failed.push(format!("{}: {}; {}", check.name, check.found, check.advice));
+                }
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { Err(DaemonError::Inspection(failed.join(" | "))) }
+    }
+
+    fn unavailable(&self, e: &StoreError) {
+        self.metrics.database_error(&self.database.name, e.kind());
+        self.health.failing(&self.database.name, &chain(e), clock::now());
+        warn!(error.kind = e.kind(), "The database is not available, trying again soon: {}", chain(e));
+    }
+
+    /// What somebody must do something about.
+    fn stopped(&self, report: &Report) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let News { sprung, over } = said.news(report);
+        for stop in sprung {
+            error!(limit = stop.tripwire().as_str(), "{stop}");
+        }
+        for tripwire in over {
+            info!(limit = tripwire.as_str(), "The tripwire {} stops nothing any more", tripwire.as_str());
+        }
+        for place in &report.pilot_missing {
+            error!("The pilot names cost center {place}, which the database does not have: nobody is covered by it");
+        }
+        for blocker in &report.blockers {
+            error!(policy = %blocker.policy, "Policy {} is blocked: the database has no cost center {}", blocker.policy, blocker.cost_center);
+        }
+        for refusal in &report.refusals {
+            error!(policy = %refusal.policy, limit = refusal.limit.as_str(), "{refusal}");
+        }
+    }
+
+    fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    async fn pause(&self, span: Duration) {
+        tokio::select! {
+            () = sleep(span) => {}
+            () = wait_for(self.stop.clone()) => {}
+        }
+    }
 }
 
 impl Daemon {
@@ -83,11 +163,8 @@ impl Daemon {
                 Ok(()) => break,
                 Err(DaemonError::Store(e)) if e.is_transient() => {
                     failures += 1;
-                    let pause = jittered(backoff(failures), 0.2, rand::random());
-                    self.metrics.database_error(&self.database.name, e.kind());
-                    self.health.failing(&self.database.name, &chain(&e), clock::now());
-                    warn!(error.kind = e.kind(), "The database is not available, trying again in {} s: {}", pause.as_secs(), chain(&e));
-                    self.pause(pause).await;
+                    self.unavailable(&e);
+                    self.pause(jittered(backoff(failures), 0.2, rand::random())).await;
                 }
                 Err(other) => return Err(other),
             }
@@ -125,7 +202,7 @@ impl Daemon {
         {
             return Err(e.into());
         }
-        self.inspect(&store).await?;
+        self.inspect(store.reader(), Check::forbids_pass).await?;
         let Some(lead) = self.lead(&store).await? else { return Ok(()) };
         self.metrics.leader(&self.database.name, true);
         info!("Leading on database {}", self.database.name);
@@ -137,25 +214,10 @@ impl Daemon {
             metrics: self.metrics.clone(),
         };
         let delivery = Delivery::start(desk, Mode::Daemon);
-        let ended = self.passes(journal, &store, &lead, &delivery.ring(), failures).await;
+        let ended = self.passes(journal, &store, &lead, &delivery, failures).await;
         delivery.stop().await;
         self.metrics.leader(&self.database.name, false);
         ended
-    }
-
-    async fn inspect(&self, store: &Store) -> Result<(), DaemonError> {
-        let mut failed = Vec::new();
-        for Check { name, verdict, found, advice } in store.reader().inspect(&reconcile::needs(&self.config)).await {
-            match verdict {
-                CheckVerdict::Ok => {}
-                CheckVerdict::Warning => warn!("Inspection: {name}: {found} → {advice}"),
-                CheckVerdict::Failed => {
-                    error!("Inspection: {name}: {found} → {advice}");
-                    failed.push(name);
-                }
-            }
-        }
-        if failed.is_empty() { Ok(()) } else { Err(DaemonError::Inspection(failed.join(", "))) }
     }
 
     async fn lead(&mut self, store: &Store) -> Result<Option<Leadership>, DaemonError> {
@@ -179,38 +241,53 @@ impl Daemon {
         journal: &Journal,
         store: &Store,
         lead: &Leadership,
-        ring: &Notify,
+        delivery: &Delivery,
         failures: &mut u32,
     ) -> Result<(), DaemonError> {
         let mut watermark = Watermark::default();
         let mut resync_at = Instant::now();
+        // Of the last full pass.
+        let (mut counts, mut wrong_form, mut behind) = (None, false, false);
         while !self.stopping() {
             let now = clock::now();
             let above = if Instant::now() >= resync_at { None } else { watermark.at(now) };
             let kind = if above.is_some() { PassKind::Poll } else { PassKind::Resync };
-            let ask = Ask { above, ..Ask::full(kind, now) };
-            let (report, newest) = self.pass(journal, store, lead, ring, &ask).await?;
-            let Some(newest) = newest.filter(|_| report.error.is_none()) else {
-                // The connection lives, and yet the pass ended early: the database will say more in the next one.
+            let ask = Ask { above, counts, undelivered_since: delivery.down_since(), ..Ask::full(kind, now) };
+            let (report, newest) = self.pass(journal, store, lead, &delivery.ring(), &ask).await?;
+            let unasked = report.is_stopped() && report.counts.is_none();
+            let Some(newest) = newest.filter(|_| report.error.is_none() && !unasked) else {
+                // The connection lives, and yet the pass ended early, or was stopped by what the database says of itself: it
+                // will say more in the next one.
                 *failures += 1;
                 self.pause(jittered(backoff(*failures), 0.2, rand::random())).await;
                 continue;
             };
             *failures = 0;
             if kind == PassKind::Resync {
+                if !report.is_stopped() && watermark.is_behind(newest.0) {
+                    watermark = Watermark::default();
+                }
+                behind = watermark.is_behind(newest.0);
+                counts = report.counts;
+                wrong_form = report.stops.iter().any(|stop| stop.tripwire() == Tripwire::UnexplainedPins);
                 let jitter = self.config.schedule.jitter;
                 let until = until_resync(&self.config.schedule.resync, schedule::utc(clock::now()));
                 resync_at = Instant::now() + jittered(until, jitter, rand::random());
-            } else if watermark.is_behind(newest.0) {
+            } else if watermark.is_behind(newest.0) && !std::mem::replace(&mut behind, true) {
                 warn!("The newest user id is lower than it was: comparing everything");
-                watermark = Watermark::default();
                 resync_at = Instant::now();
                 continue;
             }
-            watermark.passed(now, newest.0);
-            // Where ids do not grow there is nothing to poll for: sleep until the full comparison.
+            match report.stops.as_slice() {
+                [] => watermark.passed(now, newest.0),
+                // Polls go on from where they were. A tripwire that springs at the start must not be walked around by them.
+                _ if report.is_stopped() => {}
+                _ => watermark.waits(newest.0),
+            }
+            // Where ids do not grow there is nothing to poll for, and in a wrong form a new user's PIN would be useless: sleep
+            // until the full comparison.
             let until = resync_at.saturating_duration_since(Instant::now());
-            let grows = self.database.map.users.id_grows;
+            let grows = self.database.map.users.id_grows && !wrong_form && watermark.at(clock::now()).is_some();
             let poll = jittered(self.config.schedule.poll, self.config.schedule.jitter, rand::random());
             self.pause(if grows { poll.min(until) } else { until }).await;
         }
@@ -282,27 +359,11 @@ impl Daemon {
                 duration_ms = ms, "Pass ended: {}", outcome.sentence())
             }
         }
-        for blocker in &report.blockers {
-            error!(policy = %blocker.policy, "Policy {} is blocked: the database has no cost center {} → create it in the print system, or correct the policy; `credkeeper doctor` names those that are spelled nearly so", blocker.policy, blocker.cost_center);
-        }
-        for refusal in &report.refusals {
-            error!(policy = %refusal.policy, limit = refusal.limit.as_str(), "{refusal}");
-        }
+        self.stopped(report);
         if outcome == PassOutcome::Failed {
             self.health.failing(&self.database.name, report.error.as_deref().unwrap_or_default(), clock::now());
         } else {
             self.health.ready(&self.database.name, clock::now());
-        }
-    }
-
-    fn stopping(&self) -> bool {
-        *self.stop.borrow()
-    }
-
-    async fn pause(&mut self, span: Duration) {
-        tokio::select! {
-            () = sleep(span) => {}
-            () = wait_for(self.stop.clone()) => {}
         }
     }
 }

@@ -31,6 +31,11 @@ impl Watermark {
         self.recent.push_back((began, newest));
     }
 
+    /// A full pass left users waiting (nothing could be delivered): polls look at them again.
+    pub(super) fn waits(&mut self, newest: i64) {
+        self.settled.get_or_insert(newest.saturating_sub(FIRST_REACH).max(0));
+    }
+
     /// Polls look above this id; `None` until the first full pass has ended well.
     pub(super) fn at(&mut self, now: Timestamp) -> Option<UserId> {
         while let Some((began, newest)) = self.recent.front().copied()
@@ -73,6 +78,16 @@ mod tests {
         assert_eq!(mark.at(Timestamp(180)), Some(UserId(50_100)));
         mark.passed(Timestamp(190), 50_100);
         assert_eq!(mark.at(Timestamp(9_999)), Some(UserId(50_100)));
+    }
+
+    #[test]
+    fn users_who_wait_for_the_mail_are_polled_again() {
+        let mut mark = Watermark::default();
+        mark.waits(50_000);
+        assert_eq!(mark.at(Timestamp(500)), Some(UserId(40_000)));
+        mark.passed(Timestamp(500), 50_000);
+        mark.waits(60_000);
+        assert_eq!(mark.at(Timestamp(900)), Some(UserId(50_000)));
     }
 
     #[test]

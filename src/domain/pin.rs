@@ -40,6 +40,16 @@ pub enum PinFormat {
 }
 
 impl PinFormat {
+    /// The word for it in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PinFormat::Md5 => "md5",
+            PinFormat::Md5WithoutPrefix => "md5_without_prefix",
+            PinFormat::Prefix => "prefix",
+            PinFormat::Plain { .. } => "plain",
+        }
+    }
+
     /// The stored form of `pin`.
     pub fn encode(self, pin: &Pin) -> StoredValue {
         let digits = pin.expose();

@@ -22,7 +22,7 @@ use rusqlite::Connection;
 
 use crate::config::JournalConfig;
 use crate::domain::{IssuanceId, PassId, PolicyName, StoredValue, Timestamp, UserId};
-use crate::inventory::{Facts, User};
+use crate::inventory::{Baseline, Facts, User};
 
 mod blob;
 mod desk;
@@ -222,6 +222,11 @@ impl Journal {
         self.write(move |w| w.pass_ended(&pass, &outcome, &totals, now)).await
     }
 
+    /// A full pass has come to its end, and no tripwire stopped it: the next one is compared with these figures.
+    pub async fn keep_baseline(&self, baseline: Baseline) -> Result<(), JournalError> {
+        self.write(move |w| w.keep_baseline(baseline)).await
+    }
+
     /// Moves the write-ahead log into the file and empties it: until then it holds what has been wiped since, though sealed.
     /// For idle moments. `false`: a reader was in the way.
     pub async fn checkpoint(&self) -> Result<bool, JournalError> {
@@ -340,6 +345,11 @@ impl JournalReader {
     pub async fn passes(&self, kinds: &[&str], limit: usize) -> Result<Vec<PassRecord>, JournalError> {
         let kinds: Vec<String> = kinds.iter().map(|&k| k.to_owned()).collect();
         self.look(move |view| view.passes(&kinds, limit)).await
+    }
+
+    /// The figures of the last successful full pass; `None` before the first.
+    pub async fn baseline(&self) -> Result<Option<Baseline>, JournalError> {
+        self.look(View::baseline).await
     }
 
     /// The newest pass of any kind.

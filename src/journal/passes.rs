@@ -1,15 +1,19 @@
 //! Passes, as the caller wants them remembered.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::error::{Doing, JournalError};
 use super::issue::immediate;
 use super::{View, Writer};
 use crate::domain::{PassId, Timestamp};
+use crate::inventory::Baseline;
 
 /// How many passes of each kind are kept. Polls come every few seconds; a caller does well to write down only those that did
 /// something.
 const KEPT: i64 = 100;
+
+/// The name of its setting.
+const BASELINE: &str = "last_full_pass";
 
 /// A pass, as it was written down.
 #[derive(Clone, PartialEq, Debug)]
@@ -55,7 +59,28 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// One row, apart from the passes: those are forgotten after a while, and a tripwire must not come loose by itself.
+    pub(super) fn keep_baseline(&mut self, baseline: Baseline) -> Result<(), JournalError> {
+        let value = serde_json::json!([baseline.users, baseline.pinless]).to_string();
+        self.view
+            .db
+            .prepare_cached("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
+            .and_then(|mut s| s.execute(params![BASELINE, value]))
+            .map(|_| ())
+            .writing(BASELINE)
+    }
+}
+
 impl View {
+    pub(super) fn baseline(&self) -> Result<Option<Baseline>, JournalError> {
+        let value: Option<String> =
+            self.db.query_row("SELECT value FROM meta WHERE name = ?1", [BASELINE], |row| row.get(0)).optional().reading(BASELINE)?;
+        let figures =
+            value.map(|text| serde_json::from_str(&text)).transpose().map_err(|_| JournalError::NotUnderstood { what: BASELINE })?;
+        Ok(figures.map(|(users, pinless)| Baseline { users, pinless }))
+    }
+
     /// Newest first; no kinds means all.
     pub(super) fn passes(&self, kinds: &[String], limit: usize) -> Result<Vec<PassRecord>, JournalError> {
         const WHAT: &str = "passes";

@@ -1,5 +1,9 @@
 use super::*;
-use crate::report::samples::{changed, golden, preview, quiet, troubled};
+use std::time::Duration;
+
+use crate::plan::density::Density;
+use crate::plan::tripwires::Stop;
+use crate::report::samples::{changed, golden, preview, quiet, stopped, troubled};
 
 const NOW: Timestamp = Timestamp(1_785_312_005);
 
@@ -7,6 +11,7 @@ fn metrics() -> Metrics {
     Metrics::new(Names {
         databases: &["main"],
         policies: &[PolicyName("visitors".to_owned()), PolicyName("employees".to_owned())],
+        lengths: &[PinLength::new(4).unwrap(), PinLength::new(6).unwrap()],
         error_classes: &["connect", "read"],
         journal_states: &["planned", "committed"],
     })
@@ -108,6 +113,57 @@ fn a_refusal_stays_visible_until_a_full_pass_is_free_of_it() {
 }
 
 #[test]
+fn a_tripwire_is_seen_until_it_has_been_judged_anew() {
+    let m = metrics();
+    let line = |limit: &str, n: u8| format!(r#"limit_stopped{{database="main",limit="{limit}"}} {n}"#);
+    let mut poll = quiet();
+    (poll.kind, poll.counts, poll.clock_skew) = (PassKind::Poll, None, Some(0));
+    m.pass(&stopped(), NOW);
+    shows(&m, &[&line("users_shrunk", 1), &line("clock_skew", 1), &line("read_only", 0), r#"clock_skew_seconds{database="main"} -75"#]);
+    shows(&m, &[r#"limit_stops_total{database="main",limit="users_shrunk"} 1"#, r#"users{database="main",policy="",state="settled"} 0"#]);
+    shows(&m, &[r#"passes_total{database="main",kind="once",outcome="refused"} 1"#]);
+    // A poll asks for the time, not for the figures.
+    m.pass(&poll, NOW);
+    shows(&m, &[&line("users_shrunk", 1), &line("clock_skew", 0), r#"clock_skew_seconds{database="main"} 0"#]);
+    m.pass(&quiet(), NOW);
+    shows(&m, &[&line("users_shrunk", 0)]);
+
+    let since = Timestamp(NOW.0 - 3_600);
+    let (lasted, allowed) = (Duration::from_secs(3_600), Duration::from_secs(1_800));
+    let mut waiting = poll.clone();
+    waiting.stops.push(Stop::DeliveryDown { since, lasted, users: 1, allowed });
+    m.pass(&waiting, NOW);
+    m.pass(&poll, NOW);
+    shows(&m, &[&line("delivery_down", 1)]);
+    poll.policies[0].due = 1;
+    m.pass(&poll, NOW);
+    shows(&m, &[&line("delivery_down", 0)]);
+}
+
+#[test]
+fn the_pin_space_is_told_by_length() {
+    let m = metrics();
+    let mut full = quiet();
+    let density = |length, stored| {
+        let policy = full.policies[0].policy.clone();
+        Density { policy, length: PinLength::new(length).unwrap(), stored, added: 9, allowed: false }
+    };
+    full.densities = vec![density(4, 250), density(6, 20_000)];
+    m.pass(&full, NOW);
+    shows(&m, &[r#"pin_space_used_ratio{database="main",length="4"} 0.025"#, r#"pin_space_used_ratio{database="main",length="6"} 0.02"#]);
+}
+
+#[test]
+fn where_there_are_only_previews_they_count_as_alive() {
+    let m = metrics();
+    let mut observed = preview();
+    (observed.kind, observed.observe) = (PassKind::Resync, true);
+    m.pass(&observed, NOW);
+    let success = r#"last_success_timestamp_seconds{database="main",kind="resync"} 1785312005"#;
+    shows(&m, &[success, r#"passes_total{database="main",kind="resync",outcome="changed"} 0"#]);
+}
+
+#[test]
 fn a_failed_pass_is_an_attempt_and_no_success() {
     let m = metrics();
     let mut failed = quiet();
@@ -179,7 +235,7 @@ fn the_log_is_asked_for_what_it_lost() {
 
 #[test]
 fn a_hostile_database_name_cannot_break_out_of_its_label() {
-    let m = Metrics::new(Names { databases: &["a\"b\\c\nd"], policies: &[], error_classes: &[], journal_states: &[] });
+    let m = Metrics::new(Names { databases: &["a\"b\\c\nd"], policies: &[], lengths: &[], error_classes: &[], journal_states: &[] });
     shows(&m, &[r#"leader{database="a\"b\\c\nd"} 0"#]);
 }
 

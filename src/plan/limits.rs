@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::PolicyTotals;
+use super::density::{Crowding, Density, TOO_DENSE};
 use crate::domain::{Limit, PolicyName};
 use crate::policy::Policy;
 
@@ -14,16 +15,19 @@ pub const UNJUDGED_REPLACEMENTS: u64 = 50;
 pub enum LimitKind {
     UsersPerPass,
     ReplacePercent,
+    /// Too many of the PINs of the policy's length are taken (R8): only what needs a new PIN is refused.
+    PinDensity,
 }
 
 impl LimitKind {
-    pub const ALL: [LimitKind; 2] = [LimitKind::UsersPerPass, LimitKind::ReplacePercent];
+    pub const ALL: [LimitKind; 3] = [LimitKind::UsersPerPass, LimitKind::ReplacePercent, LimitKind::PinDensity];
 
-    /// The key under `limits`.
+    /// The key under `limits`; a density has none.
     pub fn as_str(self) -> &'static str {
         match self {
             LimitKind::UsersPerPass => "users_per_pass",
             LimitKind::ReplacePercent => "replace_percent",
+            LimitKind::PinDensity => "pin_density",
         }
     }
 }
@@ -44,11 +48,11 @@ pub struct Refusal {
     pub limit: LimitKind,
     /// The id of the refused part of the plan.
     pub plan: String,
-    /// What the plan asks for: users, or stored PINs with those of the last day.
+    /// What the plan asks for: users, stored PINs with those of the last day, or how many PINs there would be.
     pub asked: u64,
     /// What the limit allows, as configured.
     pub allowed: String,
-    /// PINs in the database, where the limit is a share of them.
+    /// Of what the limit is a share: the PINs in the database, or all that there are of a length.
     pub of: Option<u64>,
 }
 
@@ -68,8 +72,26 @@ impl fmt::Display for Refusal {
                  limits.replace_percent",
                 self.of.unwrap_or_default()
             ),
+            LimitKind::PinDensity => write!(
+                f,
+                "policy {policy}: refused plan {plan}, because {asked} of the {} PINs of its length would be taken, more than {allowed}: guesses at \
+                 a printer would meet somebody's PIN too often; no PIN was issued. Take a longer pin.length, or set pin.allow_dense: true",
+                self.of.unwrap_or_default()
+            ),
         }
     }
+}
+
+/// Judges how full the space of one policy's PINs would be.
+pub fn judge_density(density: &Density, plan: impl FnOnce() -> String) -> Option<Refusal> {
+    (density.crowding() == Crowding::TooDense).then(|| Refusal {
+        policy: density.policy.clone(),
+        limit: LimitKind::PinDensity,
+        plan: plan(),
+        asked: density.filled(),
+        allowed: format!("{}%", TOO_DENSE * 100.0),
+        of: Some(density.length.space()),
+    })
 }
 
 /// Judges one policy's part of a plan; the first limit that it exceeds, if any.

@@ -11,12 +11,15 @@ use sha2::{Digest, Sha256};
 use crate::domain::UserId;
 use crate::policy::Policy;
 
+pub mod density;
 pub mod limits;
 pub mod lint;
+pub mod pilot;
 mod pins;
 pub mod rules;
 #[cfg(test)]
 mod tests;
+pub mod tripwires;
 
 pub use rules::{Blocker, Mismatch, Planner};
 
@@ -160,6 +163,7 @@ codes!(
     /// Why a user who is due is left alone for now.
     Skip {
         Held = "held", "the user is on hold until released";
+        HeldBack = "held_back", "the pilot in the configuration does not name the user";
         DeliveryPending = "delivery_pending", "the mail about the last change has not been accepted yet";
         Blocked = "blocked", "the policy names a cost center that the database does not have";
         TooSoon = "too_soon", "the last credential was generated less than min_interval ago";

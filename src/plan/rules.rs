@@ -6,7 +6,7 @@
 //! | 2 | which policy owns the user: the first that matches, or an earlier keeper (R1, R6)? | one that asks for nothing: untouched; none: what the last one says of leaving (R12), else untouched |
 //! | 3 | what do the PINs need (R10, R11; `pins.rs`), and is the user to be moved (R18)? | neither: settled |
 //! | 4 | would another policy change the user again after that (R13)? | failed |
-//! | 5 | on hold (R25)? mail still open (I4)? a place missing (R18)? too soon (R24)? nobody to tell (R4)? | skipped |
+//! | 5 | outside of the pilot (R36)? on hold (R25)? mail still open (I4)? a place missing (R18)? too soon (R24)? nobody to tell (R4)? | skipped |
 //! | 6 | | due |
 //!
 //! Needs are asked before obstacles, so that a user who needs nothing is never reported as skipped. A pattern that cannot be
@@ -14,18 +14,19 @@
 
 use std::collections::BTreeSet;
 
-use super::{Failure, PinAction, PinStep, Reason, Skip, Step, Untouched, Verdict, pins};
+use super::{Failure, PinAction, PinStep, Reason, Skip, Step, Untouched, Verdict, pilot, pins};
 use crate::domain::mailbox::NotAMailbox;
 use crate::domain::pattern::TooManySteps;
 use crate::domain::{CostCenter, CostCenterRef, Mailbox, PolicyName, StoredValue, WallClock};
 use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPin, User};
-use crate::policy::{PinRewrite, PinRule, Placement, Policy, Recipient, Selector};
+use crate::policy::{Pilot, PinRewrite, PinRule, Placement, Policy, Recipient, Selector};
 
 /// The policies, set against one database at one moment.
 pub struct Planner<'a> {
     policies: &'a [Policy],
     places: &'a Places,
     now: Now,
+    pilot: Option<&'a Pilot>,
 }
 
 /// A cost center that a policy names and the database lacks: blocks that policy, not the others (R18).
@@ -84,7 +85,17 @@ struct Need {
 impl<'a> Planner<'a> {
     /// `places` holds every cost center that the policies name.
     pub fn new(policies: &'a [Policy], places: &'a Places, now: Now) -> Planner<'a> {
-        Planner { policies, places, now }
+        Planner { policies, places, now, pilot: None }
+    }
+
+    /// Confines changes to those whom `pilot` names (R36).
+    pub fn with_pilot(self, pilot: Option<&'a Pilot>) -> Planner<'a> {
+        Planner { pilot, ..self }
+    }
+
+    /// Whether the pilot covers `user`; `None`: there is no pilot.
+    pub fn pilot_reaches(&self, user: &User) -> Option<bool> {
+        self.pilot.map(|pilot| pilot::covers(pilot, user, self.places))
     }
 
     pub fn now(&self) -> Now {
@@ -112,7 +123,8 @@ impl<'a> Planner<'a> {
         if need.pin.is_none() && need.cost_center.is_none() {
             return Verdict::Settled { policy: owner.policy };
         }
-        if self.is_undone(owner.policy, need, user) {
+        let confined = self.pilot_reaches(user) == Some(false);
+        if !confined && self.is_undone(owner.policy, need, user) {
             return Verdict::Failed { policy: owner.policy, failure: Failure::PoliciesDisagree };
         }
         self.due_unless(owner.policy, need, user, facts)
@@ -257,6 +269,9 @@ impl<'a> Planner<'a> {
     }
 
     fn obstacle(&self, policy: &Policy, need: &Need, user: &User, facts: &Facts) -> Option<Skip> {
+        if self.pilot_reaches(user) == Some(false) {
+            return Some(Skip::HeldBack);
+        }
         if facts.held {
             return Some(Skip::Held);
         }

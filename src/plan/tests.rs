@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::{CostCenter, CostCenterId, CostCenterRef, Limit, Mailbox, Pattern, PinFormat, PolicyName, Share, Timestamp, WallClock};
 use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPin, User};
 use crate::policy::samples::rule;
-use crate::policy::{Notify, OnLeave, PinRewrite, PinRule, Placement, PolicyLimits, Recipient, Selector};
+use crate::policy::{Notify, OnLeave, Pilot, PinRewrite, PinRule, Placement, PolicyLimits, Recipient, Selector};
 
 const NOW: Now = Now { utc: Timestamp(1_000_000), wall: WallClock(1_003_600) };
 const NEEDS: Membership = Membership { id: CostCenterId(1), number: 100 };
@@ -363,6 +363,31 @@ mod linting {
         let told = endless(&[always()]);
         assert!(told[0].starts_with("policy p: rewrite: always gives everybody a new PIN in each pass"), "{told:?}");
         assert_eq!(endless(&[always().to("B")]).len(), 1, "a move that the match does not read ends nothing");
+    }
+}
+
+#[test]
+fn a_pilot_holds_back_whom_it_does_not_name() {
+    let named = |logins: &[&str], cost_center: &[&str]| Pilot {
+        logins: logins.iter().map(|login| (*login).to_owned()).collect(),
+        cost_center: cost_center.iter().map(|name| CostCenterRef::Name((*name).into())).collect(),
+    };
+    let held = Facts { held: true, ..Facts::default() };
+    let (places, policies) = (places(), [policy("p").rewriting(PinRewrite::Expired)]);
+    #[rustfmt::skip]
+    let table = [
+        ("a login of the pilot is served", named(&["visitor@example.org"], &[]), user(), Facts::default(), issue()),
+        ("a login is compared exactly", named(&["Visitor@example.org"], &[]), user(), Facts::default(), skipped(Skip::HeldBack)),
+        ("a member of the pilot's cost center is served", named(&[], &["Needs PIN"]), user(), Facts::default(), issue()),
+        ("a member of another one is held back", named(&["x"], &["Has PIN"]), user(), Facts::default(), skipped(Skip::HeldBack)),
+        ("a cost center that is not there covers nobody", named(&[], &["Gone"]), user(), Facts::default(), skipped(Skip::HeldBack)),
+        ("whoever needs nothing is settled, not held back", named(&["x"], &[]), user().pin(None, false), Facts::default(), SETTLED),
+        ("the pilot is asked before everything else", named(&["x"], &[]), user(), held.clone(), skipped(Skip::HeldBack)),
+        ("a hold counts for those of the pilot too", named(&["visitor@example.org"], &[]), user(), held, skipped(Skip::Held)),
+    ];
+    for (sentence, pilot, user, facts, expected) in table {
+        let planner = Planner::new(&policies, &places, NOW).with_pilot(Some(&pilot));
+        assert_eq!(planner.verdict(&user, &facts), expected, "{sentence}");
     }
 }
 

@@ -154,7 +154,7 @@ impl Batches<'_> {
         let preparing = Preparing {
             config: self.config,
             database: self.database,
-            planner: Planner::new(&self.config.policies, &self.looked.places, self.looked.now),
+            planner: Planner::new(&self.config.policies, &self.looked.places, self.looked.now).with_pilot(self.config.pilot.as_ref()),
             utc: self.utc,
             lane: if self.kind == PassKind::Poll { Lane::Poll } else { Lane::Backlog },
         };

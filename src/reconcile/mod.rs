@@ -2,7 +2,7 @@
 //! inside; the next pass is the retry.
 //!
 //! 1. **Look**: one streamed read, joined with what the journal knows; of each due user 16 bytes stay in memory.
-//! 2. **Judge**: limits, per policy. What exceeds them changes nothing.
+//! 2. **Judge** (`judge.rs`): tripwires before the read, limits after it, per policy. What exceeds them changes nothing.
 //! 3. **Act**: batches, most urgent first (`batch.rs`). With the stream closed, each takes the write lock, reads its users
 //!    again, plans them again, draws, writes, tells the journal, and commits.
 
@@ -11,13 +11,12 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use tokio::sync::Notify;
 
-use crate::config::{Config, DatabaseConfig};
-use crate::domain::{Limit, Share, Timestamp, UserId};
+use crate::config::{Config, DatabaseConfig, Mode};
+use crate::domain::{CostCenterRef, Limit, Share, Timestamp, UserId};
 use crate::inventory::{Counts, Facts, Now, Places, User};
 use crate::journal::{Journal, JournalError, JournalReader};
 use crate::logging::chain;
 use crate::mint::{self, MintError};
-use crate::plan::limits::{self, Figures};
 use crate::plan::{PinAction, Plan, Planner, Reason, Step, Verdict, rules};
 use crate::policy::Policy;
 use crate::report::{ChangeKind, ChangeOutcome, Line, PassKind, PolicyReport, Problem, Report};
@@ -26,6 +25,7 @@ use crate::store::{Filter, Leadership, Needs, Reader, Store, StoreError, Wanted}
 mod batch;
 mod draw;
 mod filter;
+mod judge;
 mod prepare;
 
 /// What a pass is asked to do.
@@ -34,6 +34,8 @@ pub struct Ask {
     pub kind: PassKind,
     /// Our clock at the start.
     pub utc: Timestamp,
+    /// When that clock was read: what it says later is counted from then.
+    pub begun: Instant,
     /// Only users above this id: a poll.
     pub above: Option<UserId>,
     /// Only this user.
@@ -41,6 +43,10 @@ pub struct Ask {
     /// In place of every policy's own limit, for this pass.
     pub max_users: Option<Limit<u64>>,
     pub max_replace: Option<Limit<Share>>,
+    /// For a poll: the figures of the last full pass.
+    pub counts: Option<Counts>,
+    /// Since when no mail could be delivered; `None`: it goes, or nobody knows.
+    pub undelivered_since: Option<Timestamp>,
     /// Let SQL leave out who is settled. Only a test says `false`: the plan must be the same.
     pub filtered: bool,
 }
@@ -48,7 +54,18 @@ pub struct Ask {
 impl Ask {
     /// A full pass.
     pub fn full(kind: PassKind, utc: Timestamp) -> Ask {
-        Ask { kind, utc, above: None, login: None, max_users: None, max_replace: None, filtered: true }
+        Ask {
+            kind,
+            utc,
+            begun: Instant::now(),
+            above: None,
+            login: None,
+            max_users: None,
+            max_replace: None,
+            counts: None,
+            undelivered_since: None,
+            filtered: true,
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -101,6 +118,15 @@ pub struct Looked {
     pub places: Places,
     pub plan: Plan,
     pub counts: Option<Counts>,
+    /// Once the plan has been judged.
+    pub balance: Balance,
+}
+
+/// How many users have a PIN after a plan that had none before, and the other way round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Balance {
+    pub gained: u64,
+    pub lost: u64,
 }
 
 /// The outcome of a pass: what is told, and what the schedule needs.
@@ -122,11 +148,11 @@ pub async fn preview(
 ) -> Report {
     let mut report = new_report(config, database, ask, true);
     let read = Instant::now();
-    match look(reader, journal, config, ask, &mut report, watch).await {
+    match look(reader, journal, config, database, ask, &mut report, watch).await {
         Err(error) => report.error = Some(chain(&error)),
         Ok(mut looked) => {
             report.read_ms = millis(read);
-            match judge(reader, journal, config, ask, &mut looked, &mut report).await {
+            match judge::plan(reader, journal, config, ask, &mut looked, &mut report).await {
                 Ok(()) => looked.plan.steps.iter().for_each(|step| would(step, &mut report)),
                 Err(error) => report.error = Some(chain(&error)),
             }
@@ -146,7 +172,7 @@ pub async fn pass(
     watch: &Watch<'_>,
 ) -> Passed {
     let mut report = new_report(config, database, ask, false);
-    let mut newest = None;
+    let (mut newest, mut balance) = (None, Balance::default());
     let ended = async {
         // Polls come every few seconds: only what they changed is worth a write.
         if ask.kind != PassKind::Poll {
@@ -154,11 +180,12 @@ pub async fn pass(
         }
         newest = Some(store.reader().newest().await?);
         let read = Instant::now();
-        let mut looked = look(store.reader(), Some(journal.reader()), config, ask, &mut report, watch).await?;
+        let mut looked = look(store.reader(), Some(journal.reader()), config, database, ask, &mut report, watch).await?;
         report.read_ms = millis(read);
         let judging = Instant::now();
-        judge(store.reader(), Some(journal.reader()), config, ask, &mut looked, &mut report).await?;
+        judge::plan(store.reader(), Some(journal.reader()), config, ask, &mut looked, &mut report).await?;
         report.plan_ms = millis(judging);
+        balance = looked.balance;
         let writing = Instant::now();
         let acted = batch::Batches {
             store,
@@ -186,28 +213,43 @@ pub async fn pass(
     {
         tracing::warn!(error.kind = e.kind(), "Could not note the end of the pass in the journal: {}", chain(&e));
     }
+    if let (Some(counts), None, false) = (report.counts, &error, report.is_stopped())
+        && let Err(e) = journal.keep_baseline(judge::baseline(&counts, balance, &report)).await
+    {
+        tracing::warn!(error.kind = e.kind(), "Could not note the figures of the pass in the journal: {}", chain(&e));
+    }
     Passed { report, newest, error }
 }
 
-/// Reads, joins with the journal, and plans. Totals and skipped users go into the report.
+/// Reads, joins with the journal, and plans. Totals and skipped users go into the report. What a tripwire stops is not even
+/// read, but by a preview.
 pub async fn look(
     reader: &Reader,
     journal: Option<&JournalReader>,
     config: &Config,
+    database: &DatabaseConfig,
     ask: &Ask,
     report: &mut Report,
     watch: &Watch<'_>,
 ) -> Result<Looked, PassError> {
-    let now = Now { utc: ask.utc, wall: reader.clock().await? };
-    let wanted: Wanted = config.policies.iter().flat_map(rules::named).cloned().collect();
-    let places = reader.places(&wanted).await?;
-    let counts = if ask.is_full() { Some(reader.counts().await?) } else { None };
-    report.counts = counts;
+    let pulse = judge::pulse(reader, config, ask, report).await?;
+    let now = Now { utc: ask.utc, wall: pulse.wall };
+    let stopped = |report: &Report| report.is_stopped() && !report.dry_run;
+    let nothing = |places, counts| Looked { now, places, plan: Plan::new(&config.policies), counts, balance: Balance::default() };
+    if stopped(report) {
+        return Ok(nothing(Places::default(), None));
+    }
+    let places = reader.places(&wanted(config)).await?;
+    let counts = if ask.is_full() { Some(judge::figures(reader, journal, config, database, report).await?) } else { None };
+    if stopped(report) {
+        return Ok(nothing(places, counts));
+    }
 
-    let planner = Planner::new(&config.policies, &places, now);
+    let planner = Planner::new(&config.policies, &places, now).with_pilot(config.pilot.as_ref());
     let mut plan = Plan::new(&config.policies);
     plan.blockers = planner.blockers();
     report.blockers.clone_from(&plan.blockers);
+    report.pilot_missing = pilot_missing(config, &places);
     let mut due = (ask.filtered && ask.login.is_none()).then(|| filter::due(&config.policies, &places, now.wall));
     if let (Some(due), Some(until), Some(journal)) = (&mut due, filter::aged(&config.policies, now.utc), journal) {
         due.users = journal.issued_until(until).await?;
@@ -228,7 +270,7 @@ pub async fn look(
         told.skipped.clone_from(&totals.skipped);
         told.failed = totals.failed;
     }
-    Ok(Looked { now, places, plan, counts })
+    Ok(Looked { now, places, plan, counts, balance: Balance::default() })
 }
 
 /// Joins users with what the journal knows of them; without a journal nothing is known.
@@ -284,54 +326,28 @@ fn changes(step: &Step) -> impl Iterator<Item = (ChangeKind, u64)> + use<> {
     pins.into_iter().flatten().chain(place).filter(|(_, n)| *n > 0)
 }
 
-/// Takes the steps of refused policies out of the plan.
-async fn judge(
-    reader: &Reader,
-    journal: Option<&JournalReader>,
-    config: &Config,
-    ask: &Ask,
-    looked: &mut Looked,
-    report: &mut Report,
-) -> Result<(), PassError> {
-    let mut stored = looked.counts.map(|c| c.pins);
-    for (index, policy) in config.policies.iter().enumerate() {
-        let totals = &looked.plan.totals[index];
-        if totals.due == 0 {
-            continue;
-        }
-        let mut policy = policy.clone();
-        policy.limits.users_per_pass = ask.max_users.unwrap_or(policy.limits.users_per_pass);
-        policy.limits.replace_percent = ask.max_replace.unwrap_or(policy.limits.replace_percent);
-        let mut figures = Figures::default();
-        if totals.replaced > 0 {
-            let day = ask.utc.minus(std::time::Duration::from_secs(86_400));
-            figures.stored_pins = match stored {
-                Some(pins) => pins,
-                None => *stored.insert(reader.counts().await?.pins),
-            };
-            figures.replaced_last_day = match journal {
-                Some(journal) => journal.replaced_since(&policy.name, day).await?,
-                None => 0,
-            };
-        }
-        if let Some(refusal) = limits::judge(&policy, totals, figures, || looked.plan.id(index, &policy.name.0)) {
-            report.policies[index].refused = true;
-            report.refusals.push(refusal);
-        }
-    }
-    looked.plan.steps.retain(|step| !report.policies[step.policy()].refused);
-    Ok(())
+/// Every cost center that the configuration names.
+pub fn wanted(config: &Config) -> Wanted {
+    let of_pilot = config.pilot.iter().flat_map(|pilot| &pilot.cost_center);
+    config.policies.iter().flat_map(rules::named).chain(of_pilot).cloned().collect()
+}
+
+/// What the pilot names and the database lacks.
+pub fn pilot_missing(config: &Config, places: &Places) -> Vec<CostCenterRef> {
+    let named = config.pilot.iter().flat_map(|pilot| &pilot.cost_center);
+    named.filter(|named| places.get(named).is_none()).cloned().collect()
 }
 
 fn new_report(config: &Config, database: &DatabaseConfig, ask: &Ask, dry_run: bool) -> Report {
     let policies = config.policies.iter().map(|p| PolicyReport::new(p.name.clone())).collect();
-    Report::new(mint::pass_id(), database.name.clone(), ask.kind, dry_run, ask.utc, policies)
+    let report = Report::new(mint::pass_id(), database.name.clone(), ask.kind, dry_run, ask.utc, policies);
+    Report { observe: dry_run && config.mode == Mode::Observe, ..report }
 }
 
 /// What the policies need of the schema.
 pub fn needs(config: &Config) -> Needs {
     Needs {
-        cost_centers: config.policies.iter().any(|p| !rules::named(p).is_empty()),
+        cost_centers: !wanted(config).is_empty(),
         source: config.policies.iter().any(|p| !p.selector.source.is_empty()),
         moves: config.policies.iter().any(|p| p.placement.is_some()),
     }

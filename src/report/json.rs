@@ -15,20 +15,31 @@ pub fn render(report: &Report) -> Value {
         "database": report.database,
         "kind": report.kind.as_str(),
         "dry_run": report.dry_run,
+        "observe": report.observe,
         "outcome": report.outcome().as_str(),
         // As RFC 3339 wants it.
         "started": report.started.to_string().replacen(' ', "T", 1),
         "duration_ms": {"read": report.read_ms, "plan": report.plan_ms, "write": report.write_ms},
         "seen": report.seen,
-        "counts": report.counts.map(|c| json!({"users": c.users, "pins": c.pins})),
+        "counts": report.counts.map(|c| json!({"users": c.users, "pinless": c.pinless, "pins": c.pins, "foreign_pins": c.foreign.total()})),
         "policies": report.policies.iter().map(policy).collect::<Vec<_>>(),
-        "blockers": report.blockers.iter().map(|b| {
-            let cost_center = match &b.cost_center {
-                CostCenterRef::Number(number) => json!(number),
-                CostCenterRef::Name(name) => json!(name),
-            };
-            json!({"policy": b.policy.0, "cost_center": cost_center})
-        }).collect::<Vec<_>>(),
+        "blockers": report.blockers.iter().map(|b| json!({"policy": b.policy.0, "cost_center": cost_center(&b.cost_center)})).collect::<Vec<_>>(),
+        "pilot_missing": report.pilot_missing.iter().map(cost_center).collect::<Vec<_>>(),
+        "stops": report.stops.iter().map(|s| json!({
+            "limit": s.tripwire().as_str(),
+            "found": s.found(),
+            "allowed": s.allowed(),
+            "message": s.to_string(),
+        })).collect::<Vec<_>>(),
+        "densities": report.densities.iter().map(|d| json!({
+            "policy": d.policy.0,
+            "length": d.length.digits(),
+            "stored": d.stored,
+            "added": d.added,
+            "of": d.length.space(),
+            "verdict": d.crowding().as_str(),
+        })).collect::<Vec<_>>(),
+        "clock_skew": report.clock_skew,
         "refusals": report.refusals.iter().map(|r| json!({
             "policy": r.policy.0,
             "limit": r.limit.as_str(),
@@ -58,6 +69,13 @@ pub fn text(value: &Value) -> String {
     text
 }
 
+fn cost_center(named: &CostCenterRef) -> Value {
+    match named {
+        CostCenterRef::Number(number) => json!(number),
+        CostCenterRef::Name(name) => json!(name),
+    }
+}
+
 fn policy(policy: &PolicyReport) -> Value {
     let count = |n: Option<&u64>| Value::from(n.copied().unwrap_or_default());
     let skipped: Map<String, Value> = Skip::ALL.iter().map(|s| (s.as_str().to_owned(), count(policy.skipped.get(s)))).collect();
@@ -82,11 +100,11 @@ fn policy(policy: &PolicyReport) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples::{golden, preview, quiet, troubled};
+    use crate::report::samples::{golden, preview, quiet, stopped, troubled};
 
     #[test]
     fn reports_read_as_the_goldens_do() {
-        for (name, report) in [("quiet", quiet()), ("preview", preview()), ("troubled", troubled())] {
+        for (name, report) in [("quiet", quiet()), ("preview", preview()), ("troubled", troubled()), ("stopped", stopped())] {
             golden(&format!("report/{name}.json"), &text(&render(&report)));
         }
     }
@@ -106,6 +124,7 @@ mod tests {
         let manual = include_str!("../../docs/report.md");
         let mut all = Vec::new();
         keys(&render(&troubled()), &mut all);
+        keys(&render(&stopped()), &mut all);
         for key in all {
             assert!(manual.contains(&format!("`{key}`")), "docs/report.md says nothing of `{key}`");
         }

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{PassId, PolicyName, Timestamp, UserId};
+use crate::domain::{CostCenterRef, PassId, PolicyName, Timestamp, UserId};
 use crate::inventory::Counts;
+use crate::plan::density::Density;
 use crate::plan::limits::Refusal;
+use crate::plan::tripwires::{Stop, Tripwire};
 use crate::plan::{Blocker, Failure, Skip, codes};
 
 pub mod file;
@@ -22,6 +24,8 @@ pub struct Report {
     pub kind: PassKind,
     /// Nothing was written: the figures say what would be.
     pub dry_run: bool,
+    /// A dry run because of `mode: observe`.
+    pub observe: bool,
     pub started: Timestamp,
     pub read_ms: u64,
     pub plan_ms: u64,
@@ -33,6 +37,14 @@ pub struct Report {
     /// One for each policy, in their order.
     pub policies: Vec<PolicyReport>,
     pub blockers: Vec<Blocker>,
+    /// Cost centers that the pilot names and the database lacks: nobody is covered by them.
+    pub pilot_missing: Vec<CostCenterRef>,
+    /// Sprung tripwires.
+    pub stops: Vec<Stop>,
+    /// How full the PIN space of each policy is; empty where it was not asked.
+    pub densities: Vec<Density>,
+    /// How many seconds the database's clock is ahead of ours; `None`: it was not asked.
+    pub clock_skew: Option<i64>,
     pub refusals: Vec<Refusal>,
     /// The first [`PROBLEMS`] users with something wrong, those first for whom something failed; the totals count all of them.
     pub problems: Vec<Problem>,
@@ -132,7 +144,7 @@ codes!(
         Unchanged = "unchanged", "nothing was to do";
         Partial = "partial", "changes were made, but some users failed";
         Failed = "failed", "the pass ended early";
-        Refused = "refused", "a limit or a blocker stopped a policy";
+        Refused = "refused", "a limit, a tripwire or a blocker stopped something";
     }
 );
 codes!(
@@ -192,6 +204,7 @@ impl Report {
             database,
             kind,
             dry_run,
+            observe: false,
             started,
             read_ms: 0,
             plan_ms: 0,
@@ -200,6 +213,10 @@ impl Report {
             counts: None,
             policies,
             blockers: Vec::new(),
+            pilot_missing: Vec::new(),
+            stops: Vec::new(),
+            densities: Vec::new(),
+            clock_skew: None,
             refusals: Vec::new(),
             problems: Vec::new(),
             mail: MailTotals::default(),
@@ -231,11 +248,32 @@ impl Report {
         self.policies.iter().map(PolicyReport::applied).sum()
     }
 
+    /// Whether a tripwire forbids every change.
+    pub fn is_stopped(&self) -> bool {
+        self.stops.iter().any(Stop::ends_the_pass)
+    }
+
+    /// Whether this pass could see that the tripwire is not sprung: a poll asks for no figures, and where nobody is due, nobody
+    /// asks whether mail goes.
+    pub fn judged(&self, tripwire: Tripwire) -> bool {
+        let full = self.counts.is_some() && self.error.is_none();
+        match tripwire {
+            Tripwire::ReadOnly | Tripwire::ClockSkew => self.clock_skew.is_some(),
+            Tripwire::DeliveryDown => full || self.due() > 0,
+            Tripwire::UsersShrunk | Tripwire::PinlessRise | Tripwire::UnexplainedPins => full,
+        }
+    }
+
+    /// Whether a limit, a tripwire or a missing cost center left work undone.
+    pub fn is_refused(&self) -> bool {
+        !(self.refusals.is_empty() && self.blockers.is_empty() && self.stops.is_empty() && self.pilot_missing.is_empty())
+    }
+
     /// The worst that happened decides.
     pub fn outcome(&self) -> PassOutcome {
         if self.error.is_some() {
             PassOutcome::Failed
-        } else if !self.refusals.is_empty() || !self.blockers.is_empty() {
+        } else if self.is_refused() {
             PassOutcome::Refused
         } else if self.failed() > 0 {
             PassOutcome::Partial

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{ChangeKind, ChangeOutcome, MailTotals, PassKind, PolicyReport, Problem, Recovered, Report};
-use crate::domain::{CostCenterRef, PassId, PolicyName, Timestamp, UserId};
+use crate::domain::{CostCenterRef, PassId, PinLength, PolicyName, Share, Timestamp, UserId};
 use crate::inventory::Counts;
+use crate::plan::density::Density;
 use crate::plan::limits::{LimitKind, Refusal};
+use crate::plan::tripwires::Stop;
 use crate::plan::{Blocker, Failure, Skip};
 
 /// Compares with `tests/data/{name}`; with `UPDATE_GOLDENS=1` it writes that file instead.
@@ -39,14 +42,19 @@ pub(crate) fn quiet() -> Report {
         database: "main".to_owned(),
         kind: PassKind::Resync,
         dry_run: false,
+        observe: false,
         started: Timestamp(1_785_312_000),
         read_ms: 1_240,
         plan_ms: 85,
         write_ms: 0,
         seen: 0,
-        counts: Some(Counts { users: 10_000, pins: 9_980, newest: 12_345 }),
+        counts: Some(Counts { users: 10_000, pinless: 20, pins: 9_980, newest: 12_345, ..Counts::default() }),
         policies: vec![policy("visitors"), policy("employees")],
         blockers: vec![],
+        pilot_missing: vec![],
+        stops: vec![],
+        densities: vec![],
+        clock_skew: Some(0),
         refusals: vec![],
         problems: vec![],
         mail: MailTotals::default(),
@@ -81,6 +89,18 @@ pub(crate) fn preview() -> Report {
     report
 }
 
+/// A pass that a tripwire stopped.
+pub(crate) fn stopped() -> Report {
+    let mut report = quiet();
+    report.kind = PassKind::Once;
+    report.clock_skew = Some(-75);
+    report.stops = vec![
+        Stop::ClockSkew { seconds: -75, allowed: Duration::from_secs(60) },
+        Stop::UsersShrunk { before: 20_000, now: 10_000, allowed: Share::percent(20.0).expect("a share") },
+    ];
+    report
+}
+
 /// A pass in which most of what can go wrong did.
 pub(crate) fn troubled() -> Report {
     let mut report = changed();
@@ -107,6 +127,14 @@ pub(crate) fn troubled() -> Report {
         of: None,
     });
     let first = report.policies[0].policy.clone();
+    report.densities.push(Density {
+        policy: first.clone(),
+        length: PinLength::new(4).expect("a length"),
+        stored: 212,
+        added: 12,
+        allowed: false,
+    });
+    report.pilot_missing.push(CostCenterRef::Number(4_711));
     report.problem(Problem::skipped(UserId(77), "eve\u{1b}[2J\nadmin", &first, Skip::BadAddress));
     let refused = Failure::DatabaseRefused;
     report.problem(Problem::failed(UserId(78), "bob", &first, refused, refused.sentence().to_owned()));

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use super::{ChangeKind, ChangeOutcome, PROBLEMS, PassKind, PassOutcome, PolicyReport, Report};
 use crate::domain::printable;
 use crate::domain::printable::Printable;
+use crate::plan::density::{Crowding, Density};
 
 /// Several lines, the last one ended. Sections without anything to say are left out.
 pub fn render(report: &Report) -> String {
@@ -17,7 +18,11 @@ pub fn render(report: &Report) -> String {
 
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     let Report { pass, kind, started, dry_run, .. } = report;
-    let dry = if *dry_run { ", dry run: nothing was written" } else { "" };
+    let dry = match (dry_run, report.observe) {
+        (_, true) => ", mode: observe: nothing was changed and no mail sent",
+        (true, false) => ", dry run: nothing was written",
+        (false, false) => "",
+    };
     let kind = match kind {
         PassKind::Once if report.counts.is_none() => "a single pass",
         kind => kind.sentence(),
@@ -34,18 +39,35 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
 
     table(report, out)?;
     skipped(report, out)?;
+    section(
+        out,
+        if report.is_stopped() { "Stopped" } else { "Held up" },
+        report.stops.iter().map(|s| format!("{s} [{}]", s.tripwire().as_str())),
+    )?;
     section(out, "Refused", report.refusals.iter().map(ToString::to_string))?;
     let blocked = report.blockers.iter().map(|b| {
         let (policy, cost_center) = (&b.policy, &b.cost_center);
         format!("policy {policy}: there is no cost center {cost_center} in the database; create it or correct the policy (`credkeeper doctor` names what is spelled nearly so). Its users are left alone")
     });
-    section(out, "Blocked", blocked)?;
+    let missing = report.pilot_missing.iter().map(|place| {
+        format!("the pilot: there is no cost center {place} in the database; create it or correct the pilot. Nobody is covered by it")
+    });
+    section(out, "Blocked", blocked.chain(missing))?;
+    section(out, "PIN space", report.densities.iter().filter(|d| d.crowding() != Crowding::Fine).map(crowded))?;
     let title = if report.problems.len() < PROBLEMS { "Problems".to_owned() } else { format!("Problems, the first {PROBLEMS}") };
     let problems =
         report.problems.iter().map(|p| format!("{} (user {}, policy {}): {} [{}]", p.login, p.user, p.policy, p.sentence, p.code));
     section(out, &title, problems)?;
     section(out, "Mail", mail(report))?;
     section(out, "Left open by an earlier crash or a lost answer", recovered(report))
+}
+
+fn crowded(density: &Density) -> String {
+    let advice = match density.crowding() {
+        Crowding::TooDense => "none is issued: take a longer pin.length, or set pin.allow_dense: true",
+        _ => "guesses at a printer meet somebody's PIN too often: a longer pin.length gives more room",
+    };
+    format!("{density}; {advice}")
 }
 
 /// The outcome in one sentence.
@@ -56,6 +78,12 @@ fn verdict(report: &Report) -> String {
         PassOutcome::Failed => {
             let error = report.error.as_deref().unwrap_or("the reason is not known");
             format!("FAILED: the pass ended early, and the figures hold up to there: {error}")
+        }
+        PassOutcome::Refused if report.is_stopped() && report.dry_run => {
+            "REFUSED: a tripwire would stop a pass before it changes anything, see below.".to_owned()
+        }
+        PassOutcome::Refused if report.is_stopped() => {
+            "REFUSED: a tripwire stopped the pass before it changed anything, see below.".to_owned()
         }
         PassOutcome::Refused if report.dry_run => "REFUSED: a pass would leave part of the work undone, see below.".to_owned(),
         PassOutcome::Refused => "REFUSED: part of the work was not done, see below.".to_owned(),
@@ -170,15 +198,22 @@ fn section(out: &mut String, title: &str, lines: impl IntoIterator<Item = String
 mod tests {
     use super::*;
     use crate::domain::printable::is_unprintable;
-    use crate::report::samples::{changed, golden, preview, quiet, troubled};
+    use crate::report::samples::{changed, golden, preview, quiet, stopped, troubled};
 
     #[test]
     fn reports_read_as_the_goldens_do() {
         let mut failed = quiet();
         (failed.counts, failed.error) = (None, Some("the connection to the database was lost: connection reset\nby peer".to_owned()));
-        for (name, report) in
-            [("quiet", quiet()), ("changed", changed()), ("preview", preview()), ("troubled", troubled()), ("failed", failed)]
-        {
+        let observed = Report { observe: true, ..preview() };
+        for (name, report) in [
+            ("quiet", quiet()),
+            ("changed", changed()),
+            ("preview", preview()),
+            ("troubled", troubled()),
+            ("failed", failed),
+            ("stopped", stopped()),
+            ("observed", observed),
+        ] {
             golden(&format!("report/{name}.txt"), &render(&report));
         }
     }

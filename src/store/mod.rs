@@ -11,8 +11,9 @@ use futures_util::stream::BoxStream;
 
 use crate::config::{DatabaseConfig, DatabaseTarget};
 use crate::domain::{CostCenter, CostCenterRef, StoredValue, UserId, WallClock};
-use crate::inventory::{Counts, Membership, Places, Standing, StoredPin, User};
+use crate::inventory::{Counts, Membership, Places, Pulse, Standing, StoredPin, User};
 
+mod counts;
 mod error;
 mod lead;
 mod postgres;
@@ -233,7 +234,23 @@ pub enum CheckVerdict {
     Failed,
 }
 
+/// The check that the database takes changes.
+const WRITABLE: &str = "writable";
+/// The check that the role may do what the policies need.
+const PRIVILEGES: &str = "privileges";
+
 impl Check {
+    /// Whether no pass can begin. That the database takes no changes is left to each pass (tripwire `read_only`): it may be over
+    /// soon, after a failover.
+    pub fn forbids_pass(&self) -> bool {
+        self.verdict == CheckVerdict::Failed && self.name != WRITABLE
+    }
+
+    /// Whether no preview can begin: that needs no right to write. Where a right to read is missing, the reading says so.
+    pub fn forbids_preview(&self) -> bool {
+        self.forbids_pass() && self.name != PRIVILEGES
+    }
+
     pub(crate) fn ok(name: &'static str, found: impl Into<String>) -> Check {
         Check { name, verdict: CheckVerdict::Ok, found: found.into(), advice: String::new() }
     }
@@ -278,9 +295,17 @@ impl Reader {
     /// # Errors
     /// Where the database cannot be asked.
     pub async fn clock(&self) -> Result<WallClock, StoreError> {
+        self.pulse().await.map(|pulse| pulse.wall)
+    }
+
+    /// What each pass asks first, by one cheap question: the time on both clocks, and whether changes are taken.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn pulse(&self) -> Result<Pulse, StoreError> {
         match &self.0 {
-            Dialect::Postgres(db) => db.clock().await,
-            Dialect::Sqlite(db) => db.clock().await,
+            Dialect::Postgres(db) => db.pulse().await,
+            Dialect::Sqlite(db) => db.pulse().await,
         }
     }
 
@@ -302,7 +327,7 @@ impl Reader {
     pub async fn newest(&self) -> Result<UserId, StoreError> {
         match &self.0 {
             Dialect::Postgres(db) => db.newest().await,
-            Dialect::Sqlite(db) => db.counts().await.map(|counts| UserId(counts.newest)),
+            Dialect::Sqlite(db) => db.newest().await,
         }
     }
 

@@ -38,6 +38,7 @@ async fn every_case(bench: &Bench) {
         reads_come_in_chunks,
         sql_and_rust_agree_on_what_a_pin_is,
         figures_and_places,
+        figures_tell_forms_lengths_and_who_has_no_pin,
         a_pin_is_inserted_with_its_expiry_and_defaults,
         whoever_got_a_pin_meanwhile_is_left_alone,
         a_pin_that_stands_in_any_form_is_taken,

@@ -6,7 +6,7 @@ use crate::site::{Site, Step};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_has_a_pin_in_the_mailbox_within_poll_and_two_seconds_on_200_000_settled_users() {
-    let site = Site::with_settled(200_000).await.with_config(|yaml| yaml.replace("poll: 5s", "poll: 1s"));
+    let site = Site::with_settled(200_000).await.with_config(|yaml| yaml.replace("poll: 5s", "poll: 1s").replace("length: 6", "length: 8"));
     let daemon = site.start(&[]);
     daemon.until(Step::Ready).await;
     for n in 0..3 {

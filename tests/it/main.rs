@@ -2,6 +2,7 @@
 
 mod arrows;
 mod bench;
+mod brakes;
 mod certificates;
 mod contract;
 mod crash;

@@ -139,7 +139,7 @@ impl SmallSite {
         let policies = config.policies.iter().map(|p| PolicyReport::new(p.name.clone())).collect();
         let mut report = Report::new(PassId("p".into()), "main".into(), PassKind::Once, true, utc, policies);
         let watch = Watch { progress: &|_, _| {}, line: &|_| {}, committed: &Notify::new(), stop: &|| false };
-        let looked = reconcile::look(&reader, journal.as_ref(), &config, &ask, &mut report, &watch).await.unwrap();
+        let looked = reconcile::look(&reader, journal.as_ref(), &config, database, &ask, &mut report, &watch).await.unwrap();
         (looked.plan, report)
     }
 

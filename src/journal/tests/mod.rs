@@ -9,6 +9,7 @@ use super::*;
 use crate::domain::{CostCenter, CostCenterId, Mailbox, Pin, PinFormat, WallClock};
 use crate::inventory::{Membership, Standing, StoredPin};
 
+mod baseline;
 mod ends;
 mod flow;
 mod forget;

@@ -2,7 +2,8 @@
 //! need must resolve.
 
 use crate::domain::PinFormat;
-use crate::store::{Check, CheckVerdict, Needs};
+use crate::store::sql::is_pin;
+use crate::store::{Check, CheckVerdict, Needs, PRIVILEGES, WRITABLE};
 use crate::tls::Verify;
 
 use super::*;
@@ -144,7 +145,7 @@ impl Postgres {
         Ok(match (row.get(0), row.get(1)) {
             (true, _) => {
                 let advice = "name the primary in `url`, or all hosts with commas in between: the one that takes changes is found";
-                Check::failed("writable", "the server is a standby (pg_is_in_recovery): it takes no changes", advice)
+                Check::failed(WRITABLE, "the server is a standby (pg_is_in_recovery): it takes no changes", advice)
             }
             (_, true) => {
                 let (database, role): (&str, &str) = (row.get(2), row.get(3));
@@ -155,9 +156,9 @@ impl Postgres {
                     false => reset.join(" "),
                 };
                 let found = format!("new sessions of {role} in {database} are read-only (default_transaction_read_only = on)");
-                Check::failed("writable", found, format!("{reset} or, if it is meant, name the primary in `url`"))
+                Check::failed(WRITABLE, found, format!("{reset} or, if it is meant, name the primary in `url`"))
             }
-            _ => Check::ok("writable", "the server takes changes"),
+            _ => Check::ok(WRITABLE, "the server takes changes"),
         })
     }
 

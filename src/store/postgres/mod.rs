@@ -16,11 +16,12 @@ use tokio_postgres::{Client, Row};
 
 use crate::config::schema_map::Zone;
 use crate::config::{DatabaseConfig, DatabaseTarget};
-use crate::domain::{CostCenter, CostCenterId, CostCenterRef, UserId, WallClock};
-use crate::inventory::Counts;
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, Timestamp, UserId, WallClock};
+use crate::inventory::{Counts, Pulse, ReadOnly};
 
+use super::counts::{NUMBERS, Question, counts};
 use super::error::{Cause, Kind, StoreError};
-use super::sql::{Arg, Binder, NAMES, is_pin, quoted};
+use super::sql::{Arg, Binder, NAMES, quoted};
 use super::{AfterImage, Wanted};
 
 mod connect;
@@ -171,14 +172,32 @@ impl Postgres {
         within(step, self.db.statement_timeout + GRACE, client.query_typed(sql, &args)).await
     }
 
-    pub(super) async fn clock(&self) -> Result<WallClock, StoreError> {
+    /// Our reading sessions are read-only by a setting of their own: what they started with is asked for.
+    pub(super) async fn pulse(&self) -> Result<Pulse, StoreError> {
+        const STEP: &str = "ask for the time";
         let client = self.reading().await?;
-        let sql = match self.db.map.cards.expires.zone {
-            Zone::Local => "SELECT floor(date_part('epoch', clock_timestamp()::timestamp))::bigint",
-            Zone::Utc => "SELECT floor(date_part('epoch', clock_timestamp()))::bigint",
+        let sql =
+            "SELECT floor(date_part('epoch', t.now::timestamp))::bigint, floor(date_part('epoch', t.now))::bigint, pg_is_in_recovery(),
+                          (SELECT s.reset_val = 'on' FROM pg_settings s WHERE s.name = 'default_transaction_read_only')
+                     FROM (SELECT clock_timestamp() AS now) t";
+        let rows = self.rows(&client, STEP, sql, &[]).await?;
+        let row = only(&rows, STEP)?;
+        let utc = Timestamp(row.get(1));
+        let wall = match self.db.map.cards.expires.zone {
+            Zone::Local => WallClock(row.get(0)),
+            Zone::Utc => WallClock(utc.0),
         };
-        let rows = self.rows(&client, "ask for the time", sql, &[]).await?;
-        Ok(WallClock(only(&rows, "ask for the time")?.get(0)))
+        let read_only = match (row.get(2), row.get(3)) {
+            (true, _) => Some(ReadOnly::Standby),
+            (false, Some(true)) => Some(ReadOnly::Setting),
+            (false, _) => None,
+        };
+        if read_only.is_some() {
+            // A session is told of it when it begins, and not when it is over.
+            drop(Object::take(client));
+            self.pool.retain(|_, _| false);
+        }
+        Ok(Pulse { wall, utc, read_only })
     }
 
     pub(super) async fn counts(&self) -> Result<Counts, StoreError> {
@@ -186,19 +205,19 @@ impl Postgres {
         let layout = self.layout(&client).await?;
         let map = &self.db.map;
         let mut binder = Binder::postgres();
-        let real = self.real(&mut binder);
-        let value = format!("c.{}::text", quoted(&map.cards.value));
-        let sql = format!(
-            "SELECT (SELECT count(*) FROM {cards} c WHERE {pin}), count(*) FILTER (WHERE {real}), coalesce(max(u.{id}), 0)::bigint FROM {users} u",
-            cards = layout.cards,
-            pin = is_pin(self.db.pin_format, &value, true),
-            id = quoted(&map.users.id),
-            users = layout.users,
-        );
-        let rows = self.rows(&client, "count", &sql, &binder.args).await?;
+        let question = Question {
+            users: &layout.users,
+            cards: &layout.cards,
+            id: &quoted(&map.users.id),
+            owner: &quoted(&map.cards.user),
+            value: &format!("c.{}::text", quoted(&map.cards.value)),
+            real: &self.real(&mut binder),
+            format: self.db.pin_format,
+            typed: true,
+        };
+        let rows = self.rows(&client, "count", &question.statement(), &binder.args).await?;
         let row = only(&rows, "count")?;
-        let count = |i: usize| u64::try_from(row.get::<_, i64>(i)).unwrap_or(0);
-        Ok(Counts { pins: count(0), users: count(1), newest: row.get(2) })
+        Ok(counts(std::array::from_fn(|i| row.get(i)), row.get(NUMBERS)))
     }
 
     /// One look into the index of the key.

@@ -14,11 +14,12 @@ use tokio::sync::mpsc;
 
 use crate::config::DatabaseConfig;
 use crate::config::schema_map::{ExpiresKind, ExpiresMap, Zone};
-use crate::domain::{CostCenter, CostCenterId, CostCenterRef, StoredValue, WallClock};
-use crate::inventory::{Counts, User};
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, StoredValue, Timestamp, UserId, WallClock};
+use crate::inventory::{Counts, Pulse, User};
 
+use super::counts::{NUMBERS, Question, counts};
 use super::error::StoreError;
-use super::sql::{self, Arg, Binder, CHUNK, is_pin, quoted};
+use super::sql::{self, Arg, Binder, CHUNK, quoted};
 use super::{AfterImage, Check, Filter, Needs, Wanted};
 
 mod inspect;
@@ -65,14 +66,16 @@ impl Sqlite {
         blocking(move || Ok(inspect::inspect(&this, &needs))).await.unwrap_or_else(|e| vec![Check::failed("connection", e.to_string(), "")])
     }
 
-    pub(super) async fn clock(&self) -> Result<WallClock, StoreError> {
+    /// A file takes changes as long as it can be opened for them.
+    pub(super) async fn pulse(&self) -> Result<Pulse, StoreError> {
         self.reading(|this, connection| {
             let sql = match this.db.map.cards.expires.zone {
-                Zone::Local => "SELECT unixepoch('now', 'localtime')",
-                Zone::Utc => "SELECT unixepoch('now')",
+                Zone::Local => "SELECT unixepoch('now', 'localtime'), unixepoch('now')",
+                Zone::Utc => "SELECT unixepoch('now'), unixepoch('now')",
             };
-            let seconds = connection.query_row(sql, [], |row| row.get(0));
-            seconds.map(WallClock).map_err(|e| StoreError::query("ask for the time", e))
+            let pulse = connection
+                .query_row(sql, [], |row| Ok(Pulse { wall: WallClock(row.get(0)?), utc: Timestamp(row.get(1)?), read_only: None }));
+            pulse.map_err(|e| StoreError::query("ask for the time", e))
         })
         .await
     }
@@ -88,18 +91,34 @@ impl Sqlite {
             if let Some(template) = &this.db.template_user {
                 real = format!("{real} AND u.{} IS NOT {}", quoted(&map.users.login), binder.text(template));
             }
-            let statement = format!(
-                "SELECT (SELECT count(*) FROM {} c WHERE {}), count(*) FILTER (WHERE {real}), coalesce(max(u.{}), 0) FROM {} u",
-                quoted(&map.cards.table),
-                is_pin(this.db.pin_format, &format!("c.{}", quoted(&map.cards.value)), false),
-                quoted(&map.users.id),
-                quoted(&map.users.table),
-            );
-            let figures = connection.query_row(&statement, params_from_iter(values(&binder)), |row| {
-                let count = |i: usize| row.get::<_, i64>(i).map(|n| u64::try_from(n).unwrap_or(0));
-                Ok(Counts { pins: count(0)?, users: count(1)?, newest: row.get(2)? })
+            let question = Question {
+                users: &quoted(&map.users.table),
+                cards: &quoted(&map.cards.table),
+                id: &quoted(&map.users.id),
+                owner: &quoted(&map.cards.user),
+                value: &format!("c.{}", quoted(&map.cards.value)),
+                real: &real,
+                format: this.db.pin_format,
+                typed: false,
+            };
+            let figures = connection.query_row(&question.statement(), params_from_iter(values(&binder)), |row| {
+                let mut numbers = [0; NUMBERS];
+                for (i, number) in numbers.iter_mut().enumerate() {
+                    *number = row.get(i)?;
+                }
+                Ok(counts(numbers, row.get(NUMBERS)?))
             });
             figures.map_err(|e| StoreError::query("count", e))
+        })
+        .await
+    }
+
+    pub(super) async fn newest(&self) -> Result<UserId, StoreError> {
+        self.reading(|this, connection| {
+            let users = &this.db.map.users;
+            let sql = format!("SELECT coalesce(max({}), 0) FROM {}", quoted(&users.id), quoted(&users.table));
+            let newest = connection.query_row(&sql, [], |row| row.get(0));
+            newest.map(UserId).map_err(|e| StoreError::query("newest", e))
         })
         .await
     }

@@ -299,7 +299,8 @@ async fn stale_statistics_do_not_make_it_slow() {
         assert_eq!(found.len(), 20_000);
         assert_eq!(read(store.reader(), &Filter::default()).await.len(), 20_000);
         assert_eq!(read(store.reader(), &Filter { above: Some(UserId(19_000)), ..due }).await.len(), 1000);
-        assert_eq!(store.reader().counts().await.unwrap().pins, 10_000);
+        let counts = store.reader().counts().await.unwrap();
+        assert_eq!((counts.users, counts.pins, counts.pinless), (20_000, 10_000, 10_000));
         let mut images = Vec::new();
         for batch in found[..4000].chunks(1000) {
             let batch: Vec<UserId> = batch.iter().map(|u| u.id).collect();

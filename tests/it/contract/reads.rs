@@ -191,14 +191,77 @@ pub async fn sql_and_rust_agree_on_what_a_pin_is(bench: &Bench) {
     }
 }
 
+/// Each figure against the rows themselves, judged in Rust.
+pub async fn figures_tell_forms_lengths_and_who_has_no_pin(bench: &Bench) {
+    let hash = |n: u32| pin(&n.to_string());
+    let bare = |n: u32| hash(n).replacen("PIN", "", 1);
+    let digits = |n: usize| "7".repeat(n);
+    // By user: the values of the card column.
+    let people: Vec<Vec<String>> = vec![
+        vec![hash(1)],
+        vec![hash(2), hash(3), "04A1B2C3".into()],
+        vec![bare(4)],
+        vec![bare(5), hash(6)],
+        vec!["PIN1".into()],
+        vec!["PIN123456".into(), "PIN654321".into()],
+        vec![format!("PIN{}", digits(16)), format!("PIN{}", digits(17)), format!("PIN{}", digits(32))],
+        vec![digits(4)],
+        vec![digits(6), "123456".into()],
+        vec![digits(7), digits(32)],
+        vec!["card".into()],
+        vec![],
+    ];
+    for (values, id) in people.iter().zip(1..) {
+        bench.add_user(NewUser::new(id, &format!("u{id}"))).await;
+        for value in values {
+            bench.add_card(id, value, None, "").await;
+        }
+    }
+    // None of these counts as a user without a PIN.
+    bench.add_users(&[NewUser { flag: 32_768, ..NewUser::new(90, "role") }, NewUser::new(91, "template")]).await;
+    let all = || people.iter().flatten();
+    for format in [PinFormat::Md5, PinFormat::Md5WithoutPrefix, PinFormat::Prefix, PinFormat::Plain { max_length: 6 }] {
+        let config = credkeeper::config::DatabaseConfig { pin_format: format, ..bench.config.clone() };
+        let counts = Store::connect(&config).await.unwrap().reader().counts().await.unwrap();
+        let number = |n: usize| u64::try_from(n).unwrap();
+        assert_eq!(counts.users, 12, "{format:?}");
+        assert_eq!(counts.newest, 91, "{format:?}");
+        assert_eq!(counts.pins, number(all().filter(|v| format.is_pin(v)).count()), "{format:?}");
+        assert_eq!(counts.pinless, number(people.iter().filter(|values| !values.iter().any(|v| format.is_pin(v))).count()), "{format:?}");
+        let of = |form: PinFormat, shape: fn(&str) -> bool| {
+            number(all().filter(|v| form != format && form.is_pin(v) && shape(v) && !format.is_pin(v)).count())
+        };
+        let foreign = credkeeper::inventory::Foreign {
+            md5: of(PinFormat::Md5, |_| true),
+            md5_without_prefix: of(PinFormat::Md5WithoutPrefix, |_| true),
+            prefix: of(PinFormat::Prefix, |v| v.len() <= 19),
+        };
+        assert_eq!(counts.foreign, foreign, "{format:?}");
+        let before = match format {
+            PinFormat::Md5 | PinFormat::Md5WithoutPrefix => {
+                assert_eq!(counts.by_length, None, "a hash hides its length");
+                continue;
+            }
+            PinFormat::Prefix => 3,
+            PinFormat::Plain { .. } => 0,
+        };
+        for length in 1..=16 {
+            let pins = number(all().filter(|v| format.is_pin(v) && v.len() == before + length).count());
+            assert_eq!(counts.by_length.unwrap()[length - 1], pins, "{format:?}, {length} digits");
+        }
+    }
+}
+
 pub async fn figures_and_places(bench: &Bench) {
     let store = bench.store().await;
+    assert_eq!(store.reader().newest().await.unwrap(), UserId(0));
     assert_eq!(store.reader().counts().await.unwrap(), credkeeper::inventory::Counts::default());
     bench.add_users(&[NewUser::new(7, "a"), NewUser { flag: 32_768, ..NewUser::new(9, "role") }]).await;
     bench.add_card(7, &pin("1234"), None, "").await;
     bench.add_card(7, "04A1B2C3", None, "").await;
     let counts = store.reader().counts().await.unwrap();
     assert_eq!((counts.users, counts.pins, counts.newest), (1, 1, 9));
+    assert_eq!(store.reader().newest().await.unwrap(), UserId(9));
     let name = |name: &str| CostCenterRef::Name(name.into());
     let wanted =
         BTreeSet::from([name("Has PIN"), name("has pin"), name("' OR 1=1 --"), CostCenterRef::Number(100), CostCenterRef::Number(7)]);
@@ -343,10 +406,14 @@ pub async fn one_leads(bench: &Bench) {
 
 pub async fn the_clock_goes(bench: &Bench) {
     let store = bench.store().await;
+    let pulse = store.reader().pulse().await.unwrap();
     let now = store.reader().clock().await.unwrap().0;
+    assert!((pulse.wall.0 - now).abs() <= 1, "one clock: {pulse:?}, {now}");
+    assert_eq!(pulse.read_only, None, "our own sessions are read-only, the database is not");
     let utc = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
     // A wall clock is at most 14 hours from UTC, and UTC itself is told to the second.
     let zone = bench.config.map.cards.expires.zone;
     let allowed = if zone == credkeeper::config::schema_map::Zone::Utc { 5 } else { 14 * 3600 + 5 };
     assert!((now - utc).abs() <= allowed, "{now} is not near {utc}");
+    assert!((pulse.utc.0 - utc).abs() <= 5, "{pulse:?} is not near {utc}");
 }

@@ -46,10 +46,10 @@ impl Postgres {
             rows.iter().map(|r| format!("GRANT {} ON {} TO {};", r.get::<_, &str>(0), r.get::<_, &str>(1), quoted(r.get(2)))).collect();
         grants.extend(self.sequence_rights(client, cards, card_columns).await?);
         if grants.is_empty() {
-            return Ok(Check::ok("privileges", "all that the policies need"));
+            return Ok(Check::ok(PRIVILEGES, "all that the policies need"));
         }
         Ok(Check::failed(
-            "privileges",
+            PRIVILEGES,
             format!("role {} lacks {} privileges; who owns the tables can give them", self.role(), grants.len()),
             grants.join(" "),
         ))

@@ -1,0 +1,22 @@
+//! What holds delivery up.
+
+use crate::journal::JournalError;
+use crate::store::StoreError;
+
+/// Why delivery cannot go on for now. Whatever it was, the mails stay in the journal.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error("the journal failed")]
+    Journal(#[from] JournalError),
+    #[error("the database could not be asked which credentials still stand")]
+    Database(#[from] StoreError),
+}
+
+impl Trouble {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Trouble::Journal(e) => e.kind(),
+            Trouble::Database(e) => e.kind(),
+        }
+    }
+}

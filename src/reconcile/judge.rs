@@ -1,0 +1,158 @@
+//! Judging: whether a pass may write at all (tripwires), and what of its plan may be done (limits, PIN space).
+
+use std::time::Duration;
+
+use super::{Ask, Balance, Looked, PassError};
+use crate::config::{Config, DatabaseConfig};
+use crate::inventory::{Baseline, Counts, Pulse};
+use crate::journal::JournalReader;
+use crate::plan::density::densities;
+use crate::plan::limits::{self, Figures};
+use crate::plan::{PinAction, Step, tripwires};
+use crate::report::Report;
+use crate::store::{Reader, StoreError};
+
+/// Asks the database how it is, and judges that.
+pub(super) async fn pulse(reader: &Reader, config: &Config, ask: &Ask, report: &mut Report) -> Result<Pulse, StoreError> {
+    let asked = ask.begun.elapsed();
+    let pulse = reader.pulse().await?;
+    let skew = skew(ask, asked, ask.begun.elapsed(), &pulse);
+    report.clock_skew = Some(skew);
+    report.stops.extend(tripwires::of_pulse(&config.limits.tripwires, &pulse, skew));
+    Ok(pulse)
+}
+
+/// How many seconds the database's clock is ahead of ours: it was read at some moment between question and answer.
+fn skew(ask: &Ask, asked: Duration, answered: Duration, pulse: &Pulse) -> i64 {
+    let (earliest, latest) = (ask.utc.plus(asked).0, ask.utc.plus(answered + Duration::from_secs(1)).0);
+    match pulse.utc.0 {
+        behind if behind < earliest => behind.saturating_sub(earliest),
+        ahead if ahead > latest => ahead.saturating_sub(latest),
+        _ => 0,
+    }
+}
+
+/// Asks for the figures of a full pass, and judges them against those of the last one.
+pub(super) async fn figures(
+    reader: &Reader,
+    journal: Option<&JournalReader>,
+    config: &Config,
+    database: &DatabaseConfig,
+    report: &mut Report,
+) -> Result<Counts, PassError> {
+    let counts = reader.counts().await?;
+    report.counts = Some(counts);
+    let baseline = match journal {
+        Some(journal) => journal.baseline().await?,
+        None => None,
+    };
+    report.stops.extend(tripwires::of_figures(&config.limits.tripwires, database.pin_format, baseline, &counts));
+    Ok(counts)
+}
+
+/// Takes out of the plan what may not be done.
+pub(super) async fn plan(
+    reader: &Reader,
+    journal: Option<&JournalReader>,
+    config: &Config,
+    ask: &Ask,
+    looked: &mut Looked,
+    report: &mut Report,
+) -> Result<(), PassError> {
+    // A poll asks nothing that costs as much as there are users, if it can help it.
+    let mut known = looked.counts.or(ask.counts);
+    for (index, policy) in config.policies.iter().enumerate() {
+        let totals = &looked.plan.totals[index];
+        if totals.due == 0 {
+            continue;
+        }
+        let mut policy = policy.clone();
+        policy.limits.users_per_pass = ask.max_users.unwrap_or(policy.limits.users_per_pass);
+        policy.limits.replace_percent = ask.max_replace.unwrap_or(policy.limits.replace_percent);
+        let mut figures = Figures::default();
+        if totals.replaced > 0 {
+            let day = ask.utc.minus(Duration::from_secs(86_400));
+            figures.stored_pins = counts(reader, &mut known).await?.pins;
+            figures.replaced_last_day = match journal {
+                Some(journal) => journal.replaced_since(&policy.name, day).await?,
+                None => 0,
+            };
+        }
+        if let Some(refusal) = limits::judge(&policy, totals, figures, || looked.plan.id(index, &policy.name.0)) {
+            report.policies[index].refused = true;
+            report.refusals.push(refusal);
+        }
+    }
+    looked.plan.steps.retain(|step| !report.policies[step.policy()].refused);
+    crowding(reader, config, &mut known, looked, report).await?;
+    delivery(config, ask, looked, report);
+    if report.is_stopped() {
+        looked.plan.steps.clear(); // a preview has looked on
+    }
+    let count = |of: fn(&Step) -> bool| looked.plan.steps.iter().filter(|step| of(step)).count() as u64;
+    looked.balance = Balance { gained: count(is_first_pin), lost: count(takes_pin) };
+    Ok(())
+}
+
+/// What the next full pass is compared with: the figures with which this one began, and those served whom it found without a
+/// PIN. An import that was served must not hide a loss of as many PINs, and a PIN that we took is no loss.
+pub(super) fn baseline(counts: &Counts, balance: Balance, report: &Report) -> Baseline {
+    let not_served: u64 = report.policies.iter().map(|policy| policy.failed + policy.changed_meanwhile).sum();
+    let gained = balance.gained.saturating_sub(not_served);
+    Baseline { users: counts.users, pinless: counts.pinless.saturating_sub(gained) + balance.lost }
+}
+
+/// The PIN space of each policy (R8). Where it is too full, its users get no new PIN; whoever is only moved, is moved.
+async fn crowding(
+    reader: &Reader,
+    config: &Config,
+    known: &mut Option<Counts>,
+    looked: &mut Looked,
+    report: &mut Report,
+) -> Result<(), PassError> {
+    if looked.counts.is_none() && !looked.plan.steps.iter().any(Step::issues) {
+        return Ok(());
+    }
+    let mut added = vec![0; config.policies.len()];
+    looked.plan.steps.iter().filter(|step| is_first_pin(step)).for_each(|step| added[step.policy()] += 1);
+    report.densities = densities(&config.policies, &counts(reader, known).await?, &added);
+    let mut full = vec![false; config.policies.len()];
+    for density in &report.densities {
+        let Some(index) = config.policies.iter().position(|policy| policy.name == density.policy) else { continue };
+        // A space that nobody draws from is told, and stops nothing.
+        if looked.plan.steps.iter().any(|step| step.policy() == index && step.issues()) {
+            let refusal = limits::judge_density(density, || looked.plan.id(index, &density.policy.0));
+            full[index] = refusal.is_some();
+            report.refusals.extend(refusal);
+        }
+    }
+    looked.plan.steps.retain(|step| !(full[step.policy()] && step.issues()));
+    Ok(())
+}
+
+/// While nothing can be delivered, nothing more is made that would have to be. Moves go on.
+fn delivery(config: &Config, ask: &Ask, looked: &mut Looked, report: &mut Report) {
+    let users = looked.plan.steps.iter().filter(|step| step.issues()).count() as u64;
+    if let Some(stop) = tripwires::of_delivery(&config.limits.tripwires, ask.undelivered_since, ask.utc, users) {
+        looked.plan.steps.retain(|step| !step.issues());
+        report.stops.push(stop);
+    }
+}
+
+/// Whether a PIN is issued that takes no other one's place.
+fn is_first_pin(step: &Step) -> bool {
+    step.issues() && step.touched == 0
+}
+
+/// Whether the user may have no PIN after it.
+fn takes_pin(step: &Step) -> bool {
+    step.pin.is_some_and(|pin| pin.action == PinAction::Delete)
+}
+
+/// Asked once.
+async fn counts(reader: &Reader, known: &mut Option<Counts>) -> Result<Counts, StoreError> {
+    match *known {
+        Some(counts) => Ok(counts),
+        None => Ok(*known.insert(reader.counts().await?)),
+    }
+}

@@ -1,0 +1,103 @@
+//! The figures that judging needs, by one statement that both dialects understand.
+//!
+//! Three looks, each with the plan that it gets on its own: the cards once, the users once, and the users whom no PIN is joined
+//! to. Measured on PostgreSQL with 250,000 users and 400,000 cards: 0.7 s, of which the last takes half (0.2 s without it and
+//! without the forms); sharing one look at
+//! the cards takes longer, because what is shared is written down first and read by one process only.
+
+use crate::domain::{PinFormat, PinLength};
+use crate::inventory::{Counts, Foreign};
+
+use super::sql::is_pin;
+
+/// The parts of the statement, quoted and bound by the dialect.
+pub(super) struct Question<'a> {
+    pub(super) users: &'a str,
+    pub(super) cards: &'a str,
+    /// The key of the users, and the column of the cards that names it.
+    pub(super) id: &'a str,
+    pub(super) owner: &'a str,
+    /// The card column of row `c`, as text.
+    pub(super) value: &'a str,
+    /// Whether row `u` is a real user.
+    pub(super) real: &'a str,
+    pub(super) format: PinFormat,
+    /// PostgreSQL.
+    pub(super) typed: bool,
+}
+
+/// How many numbers stand in front of the lengths in the answer.
+pub(super) const NUMBERS: usize = 7;
+
+impl Question<'_> {
+    pub(super) fn statement(&self) -> String {
+        let Question { users, cards, id, owner, real, .. } = self;
+        let pin = self.own();
+        let [md5, bare, prefix] = [PinFormat::Md5, PinFormat::Md5WithoutPrefix, PinFormat::Prefix].map(|form| self.foreign(form));
+        format!(
+            "SELECT p.users, (SELECT count(*) FROM {users} u LEFT JOIN {cards} c ON c.{owner} = u.{id} AND {pin} WHERE c.{owner} IS NULL AND {real}),
+                    p.newest, s.pins, s.md5, s.bare, s.prefix, {lengths}
+               FROM (SELECT count(*) FILTER (WHERE {real}) AS users, CAST(coalesce(max(u.{id}), 0) AS bigint) AS newest FROM {users} u) p,
+                    (SELECT count(*) FILTER (WHERE {pin}) AS pins, count(*) FILTER (WHERE {md5}) AS md5, count(*) FILTER (WHERE {bare}) AS bare,
+                            count(*) FILTER (WHERE {prefix}) AS prefix FROM {cards} c) s",
+            lengths = self.lengths(),
+        )
+    }
+
+    fn own(&self) -> String {
+        is_pin(self.format, self.value, self.typed)
+    }
+
+    /// Whether the value is a PIN of this form, and none of the configured one. The cheap test comes first: hardly a value
+    /// passes it.
+    fn foreign(&self, form: PinFormat) -> String {
+        if form == self.format {
+            return "false".to_owned();
+        }
+        let value = self.value;
+        let short = match form {
+            // `PIN` and 32 digits is far more likely a hash.
+            PinFormat::Prefix => format!("length({value}) <= {} AND ", 3 + PinLength::MAX),
+            _ => String::new(),
+        };
+        format!("{short}{} AND NOT {}", is_pin(form, value, self.typed), self.own())
+    }
+
+    /// `digits count, digits count`, or NULL.
+    fn lengths(&self) -> String {
+        let before = match self.format {
+            PinFormat::Md5 | PinFormat::Md5WithoutPrefix if self.typed => return "NULL::text".to_owned(),
+            PinFormat::Md5 | PinFormat::Md5WithoutPrefix => return "NULL".to_owned(),
+            PinFormat::Prefix => 3,
+            PinFormat::Plain { .. } => 0,
+        };
+        let (joined, cards, value, own) = (if self.typed { "string_agg" } else { "group_concat" }, self.cards, self.value, self.own());
+        format!(
+            "(SELECT coalesce({joined}(l.digits || ' ' || l.pins, ','), '')
+                FROM (SELECT length({value}) - {before} AS digits, count(*) AS pins FROM {cards} c WHERE {own} GROUP BY 1) l)"
+        )
+    }
+}
+
+/// What the statement answered.
+pub(super) fn counts(numbers: [i64; NUMBERS], lengths: Option<String>) -> Counts {
+    let [users, pinless, newest, pins, md5, bare, prefix] = numbers;
+    let count = |n: i64| u64::try_from(n).unwrap_or(0);
+    let foreign = Foreign { md5: count(md5), md5_without_prefix: count(bare), prefix: count(prefix) };
+    let by_length = lengths.map(|text| by_length(&text));
+    Counts { users: count(users), pinless: count(pinless), pins: count(pins), by_length, foreign, newest }
+}
+
+/// PINs longer than any that is drawn are left out.
+fn by_length(text: &str) -> [u64; PinLength::MAX as usize] {
+    let mut by_length = [0; PinLength::MAX as usize];
+    for pair in text.split(',') {
+        if let Some((digits, pins)) = pair.split_once(' ')
+            && let (Ok(digits), Ok(pins)) = (digits.parse::<usize>(), pins.parse())
+            && let Some(place) = digits.checked_sub(1).and_then(|place| by_length.get_mut(place))
+        {
+            *place = pins;
+        }
+    }
+    by_length
+}
