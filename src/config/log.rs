@@ -101,7 +101,9 @@ fn remote(field: &Field<'_>) -> Option<LogServer> {
     let path = |field: &Option<Field<'_>>| field.as_ref().map_or(Some(None), |field| field.path().map(Some));
     let identity = client.as_ref().map_or(Some(None), |client| identity(client).map(Some));
     let settings = TlsSettings { verify: Verify::Full, ca_file: path(&ca_file)?, ca_directory: None, client: identity?, server_name: None };
-    if let Err(error) = client_config(&settings)
+    // The system's authorities are left for the first connection.
+    if (settings.ca_file.is_some() || settings.client.is_some())
+        && let Err(error) = client_config(&settings)
         && let Some(field) = blamed(&error, ca_file, None, client)
     {
         field.problem(said(&error));

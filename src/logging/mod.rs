@@ -89,7 +89,13 @@ impl LoggingError {
 
 /// The log of this process. Dropped at the end of the program, it writes what is still on its way.
 pub struct Log {
-    _sinks: Vec<Sink>,
+    sinks: Vec<Sink>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        Sink::end(std::mem::take(&mut self.sinks), PATIENCE);
+    }
 }
 
 /// Lines that were lost since the process began: at the standard error, the file, the log server.
@@ -104,8 +110,8 @@ pub fn dropped() -> [(&'static str, u64); 3] {
     [("stderr", lines(STDERR)), ("file", lines(FILE)), ("remote", lines(REMOTE))]
 }
 
-/// How long the end of the program waits for a disk, a reader or a log server.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of the program waits for a disk, a reader or a log server: it has ten seconds in all.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Sends the log of this process where it belongs; past `progress` where a person watches. Panics are logged too.
 ///
@@ -151,7 +157,7 @@ pub fn init(log: &LogConfig, role: Role, progress: &Progress) -> Result<Log, Log
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(error.kind = "panic", place, "A mistake in credkeeper itself: {what}");
     }));
-    Ok(Log { _sinks: sinks })
+    Ok(Log { sinks })
 }
 
 fn into_file(config: &LogFile, json: bool, role: Role) -> Result<(Output, Sink), LoggingError> {

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use serde_json::Value;
@@ -79,10 +79,13 @@ impl Queue {
         !waiting.closed
     }
 
-    /// Waits until everything is written, but not for longer than `patience`.
-    fn close(&self, patience: Duration) {
+    fn close(&self) {
         self.waiting().closed = true;
         self.changed.notify_all();
+    }
+
+    /// Waits until everything is written, but not for longer than `patience`.
+    fn wait(&self, patience: Duration) {
         let waiting = self.waiting();
         drop(self.changed.wait_timeout_while(waiting, patience, |waiting| !waiting.ended));
     }
@@ -99,12 +102,13 @@ impl Queue {
 /// A sink at work in a thread of its own. Dropping it writes what waits.
 pub(super) struct Sink {
     queue: Arc<Queue>,
+    /// Bounds the wait at the end.
     patience: Duration,
 }
 
 impl Sink {
     /// `write` gets one line at a time, each ended as `render` ends it; `trouble` is told when lines begin to be lost because
-    /// of an error. `patience` bounds the wait at the end.
+    /// of an error.
     pub(super) fn start(
         name: &str,
         queue: Arc<Queue>,
@@ -122,11 +126,22 @@ impl Sink {
         })?;
         Ok(Sink { queue, patience })
     }
+
+    /// Ends all of them at once, and waits no longer for all than for one.
+    pub(super) fn end(sinks: Vec<Sink>, patience: Duration) {
+        let end = Instant::now() + patience;
+        sinks.iter().for_each(|sink| sink.queue.close());
+        for mut sink in sinks {
+            sink.patience = end.saturating_duration_since(Instant::now());
+            drop(sink);
+        }
+    }
 }
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        self.queue.close(self.patience);
+        self.queue.close();
+        self.queue.wait(self.patience);
     }
 }
 
