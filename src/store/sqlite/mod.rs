@@ -15,12 +15,12 @@ use tokio::sync::mpsc;
 use crate::config::DatabaseConfig;
 use crate::config::schema_map::{ExpiresKind, ExpiresMap, Zone};
 use crate::domain::{CostCenter, CostCenterId, CostCenterRef, Timestamp, UserId, WallClock};
-use crate::inventory::{Counts, Pulse, User};
+use crate::inventory::{Counts, Pulse, Standing, User};
 
 use super::counts::{NUMBERS, Question, counts};
 use super::error::StoreError;
 use super::sql::{self, Arg, Binder, CHUNK, quoted};
-use super::{AfterImage, Check, Filter, Needs, Wanted};
+use super::{AfterImage, Check, Filter, Needs, Pinless, Wanted};
 
 mod inspect;
 mod write;
@@ -95,7 +95,6 @@ impl Sqlite {
                 users: &quoted(&map.users.table),
                 cards: &quoted(&map.cards.table),
                 id: &quoted(&map.users.id),
-                owner: &quoted(&map.cards.user),
                 value: &format!("c.{}", quoted(&map.cards.value)),
                 real: &real,
                 format: this.db.pin_format,
@@ -159,13 +158,13 @@ impl Sqlite {
     }
 
     /// Chunks cross a channel of two: a slow reader holds the statement back.
-    pub(super) fn read(&self, filter: &Filter) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + use<> {
+    pub(super) fn read(&self, filter: &Filter, pinless: Pinless) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + use<> {
         let (sender, receiver) = mpsc::channel(2);
         let (this, filter) = (self.clone(), filter.clone());
-        stream::unfold((receiver, Some((sender, this, filter))), |(mut receiver, start)| async move {
-            if let Some((sender, this, filter)) = start {
+        stream::unfold((receiver, Some((sender, this, filter, pinless))), |(mut receiver, start)| async move {
+            if let Some((sender, this, filter, pinless)) = start {
                 tokio::task::spawn_blocking(move || {
-                    let done = this.open(OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|c| this.stream(&c, &filter, &sender));
+                    let done = this.open(OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|c| this.stream(&c, &filter, &pinless, &sender));
                     if let Err(error) = done {
                         let _ = sender.blocking_send(Err(error));
                     }
@@ -175,7 +174,13 @@ impl Sqlite {
         })
     }
 
-    fn stream(&self, connection: &Connection, filter: &Filter, to: &mpsc::Sender<Result<Vec<User>, StoreError>>) -> Result<(), StoreError> {
+    fn stream(
+        &self,
+        connection: &Connection,
+        filter: &Filter,
+        pinless: &Pinless,
+        to: &mpsc::Sender<Result<Vec<User>, StoreError>>,
+    ) -> Result<(), StoreError> {
         let failed = |e: rusqlite::Error| StoreError::query("read users", e);
         let users = &self.db.map.users;
         let mut binder = Binder::sqlite();
@@ -188,15 +193,19 @@ impl Sqlite {
         }
         let mut statement = connection.prepare(&statement).map_err(failed)?;
         let mut rows = statement.query(params_from_iter(values(&binder))).map_err(failed)?;
-        let mut chunk = Vec::new();
+        let (mut chunk, mut bare) = (Vec::new(), 0);
         while let Some(row) = rows.next().map_err(failed)? {
             let user = decode(row).map_err(failed)?.into_user(&self.db);
+            bare += u64::from(user.standing == Standing::Active && user.pins.is_empty());
             if filter.accepts(&user) {
                 chunk.push(user);
             }
             if chunk.len() == CHUNK && to.blocking_send(Ok(std::mem::take(&mut chunk))).is_err() {
                 return Ok(());
             }
+        }
+        if filter.finds_pinless() {
+            let _ = pinless.set(bare);
         }
         if !chunk.is_empty() {
             let _ = to.blocking_send(Ok(chunk));
