@@ -119,8 +119,6 @@ pub enum ReadOnly {
 pub struct Counts {
     /// Real users: active, the template user left out.
     pub users: u64,
-    /// Those of them who have no PIN at all.
-    pub pinless: u64,
     /// Values of the card column that are PINs of the configured form.
     pub pins: u64,
     /// The same by their number of digits, 1 to 16; `None` where the form hides it.
@@ -135,7 +133,8 @@ pub struct Counts {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Baseline {
     pub users: u64,
-    pub pinless: u64,
+    /// Real users without any PIN; `None` where no policy issues PINs, so that nobody looked.
+    pub pinless: Option<u64>,
 }
 
 /// Values of the card column that have the shape of a PIN of another form than the configured one. Short digits alone are no
@@ -149,10 +148,6 @@ pub struct Foreign {
 }
 
 impl Counts {
-    pub fn baseline(&self) -> Baseline {
-        Baseline { users: self.users, pinless: self.pinless }
-    }
-
     /// PINs that a new one of this length could meet; where the form hides lengths, all of them.
     pub fn of_length(&self, length: PinLength) -> u64 {
         self.by_length.map_or(self.pins, |by_length| by_length[length.digits() - 1])

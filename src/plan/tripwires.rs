@@ -34,6 +34,13 @@ codes!(
     }
 );
 
+/// Users, and those of them who have no PIN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pinless {
+    pub users: u64,
+    pub pinless: u64,
+}
+
 /// A sprung tripwire, with its figures.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Stop {
@@ -43,9 +50,8 @@ pub enum Stop {
         allowed: Share,
     },
     PinlessRise {
-        before: Baseline,
-        now: Baseline,
-        rise: f64,
+        before: Pinless,
+        now: Pinless,
         allowed: Share,
     },
     UnexplainedPins {
@@ -79,30 +85,30 @@ pub fn of_pulse(limits: &Tripwires, pulse: &Pulse, skew: i64) -> Vec<Stop> {
     read_only.into_iter().chain(clock_skew).collect()
 }
 
-/// Judges the figures of a full pass. Without a `baseline` only what needs none.
+/// Judges the figures that are asked for before a full read. Without a `baseline` only what needs none.
 pub fn of_figures(limits: &Tripwires, configured: PinFormat, baseline: Option<Baseline>, now: &Counts) -> Vec<Stop> {
-    let compared = baseline.into_iter().flat_map(|before| {
-        let now = now.baseline();
-        [users_shrunk(limits, before, now), pinless_rise(limits, before, now)]
-    });
-    compared.chain([unexplained_pins(limits, configured, now)]).flatten().collect()
+    let shrunk = baseline.and_then(|before| users_shrunk(limits, before.users, now.users));
+    shrunk.into_iter().chain(unexplained_pins(limits, configured, now)).collect()
 }
 
-fn users_shrunk(limits: &Tripwires, before: Baseline, now: Baseline) -> Option<Stop> {
+fn users_shrunk(limits: &Tripwires, before: u64, now: u64) -> Option<Stop> {
     let Limit::At(allowed) = limits.users_shrunk else { return None };
-    let gone = before.users.saturating_sub(now.users);
-    let sprung = gone as f64 > allowed.ratio() * before.users as f64 || (now.users == 0 && before.users > 0);
-    sprung.then_some(Stop::UsersShrunk { before: before.users, now: now.users, allowed })
+    let sprung = before.saturating_sub(now) as f64 > allowed.ratio() * before as f64 || (now == 0 && before > 0);
+    sprung.then_some(Stop::UsersShrunk { before, now, allowed })
+}
+
+/// Judges what a full read found on its way: users without a PIN.
+pub fn of_pinless(limits: &Tripwires, before: Pinless, now: Pinless) -> Option<Stop> {
+    let Limit::At(allowed) = limits.pinless_rise else { return None };
+    (rise(before, now) > allowed.ratio()).then_some(Stop::PinlessRise { before, now, allowed })
 }
 
 /// Compares as many users as there were then, or as there are left. Those who came since are taken to be among the ones without
 /// a PIN.
-fn pinless_rise(limits: &Tripwires, before: Baseline, now: Baseline) -> Option<Stop> {
-    let Limit::At(allowed) = limits.pinless_rise else { return None };
+fn rise(before: Pinless, now: Pinless) -> f64 {
     let new = now.users.saturating_sub(before.users);
     let share = |pinless: u64, users: u64| if users == 0 { 0.0 } else { pinless as f64 / users as f64 };
-    let rise = share(now.pinless.saturating_sub(new), now.users - new) - share(before.pinless, before.users);
-    (rise > allowed.ratio()).then_some(Stop::PinlessRise { before, now, rise, allowed })
+    share(now.pinless.saturating_sub(new), now.users - new) - share(before.pinless, before.users)
 }
 
 fn unexplained_pins(limits: &Tripwires, configured: PinFormat, now: &Counts) -> Option<Stop> {
@@ -141,7 +147,7 @@ impl Stop {
     pub fn found(&self) -> String {
         match self {
             Stop::UsersShrunk { before, now, .. } => percent(before.saturating_sub(*now), *before),
-            Stop::PinlessRise { rise, .. } => points(*rise),
+            Stop::PinlessRise { before, now, .. } => points(rise(*before, *now)),
             Stop::UnexplainedPins { foreign, of, .. } => percent(*foreign, *of),
             Stop::ReadOnly(ReadOnly::Standby) => "standby".to_owned(),
             Stop::ReadOnly(ReadOnly::Setting) => "default_transaction_read_only".to_owned(),

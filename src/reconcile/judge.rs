@@ -8,7 +8,8 @@ use crate::inventory::{Baseline, Counts, Pulse};
 use crate::journal::JournalReader;
 use crate::plan::density::densities;
 use crate::plan::limits::{self, Figures};
-use crate::plan::{PinAction, Step, tripwires};
+use crate::plan::tripwires::{self, Pinless};
+use crate::plan::{PinAction, Step};
 use crate::report::Report;
 use crate::store::{Reader, StoreError};
 
@@ -39,7 +40,7 @@ pub(super) async fn figures(
     config: &Config,
     database: &DatabaseConfig,
     report: &mut Report,
-) -> Result<Counts, PassError> {
+) -> Result<(Counts, Option<Baseline>), PassError> {
     let counts = reader.counts().await?;
     report.counts = Some(counts);
     let baseline = match journal {
@@ -47,7 +48,17 @@ pub(super) async fn figures(
         None => None,
     };
     report.stops.extend(tripwires::of_figures(&config.limits.tripwires, database.pin_format, baseline, &counts));
-    Ok(counts)
+    Ok((counts, baseline))
+}
+
+/// Judges how many users without a PIN the read of a full pass has found; `None`: nobody looked for them.
+pub(super) fn pinless(config: &Config, baseline: Option<Baseline>, found: Option<u64>, report: &mut Report) {
+    report.pinless = found;
+    let before = baseline.and_then(|b| Some(Pinless { users: b.users, pinless: b.pinless? }));
+    let now = report.counts.and_then(|c| Some(Pinless { users: c.users, pinless: found? }));
+    if let (Some(before), Some(now)) = (before, now) {
+        report.stops.extend(tripwires::of_pinless(&config.limits.tripwires, before, now));
+    }
 }
 
 /// Takes out of the plan what may not be done.
@@ -59,6 +70,10 @@ pub(super) async fn plan(
     looked: &mut Looked,
     report: &mut Report,
 ) -> Result<(), PassError> {
+    if report.is_stopped() && !report.dry_run {
+        looked.plan.steps.clear();
+        return Ok(());
+    }
     // A poll asks nothing that costs as much as there are users, if it can help it.
     let mut known = looked.counts.or(ask.counts);
     for (index, policy) in config.policies.iter().enumerate() {
@@ -87,7 +102,7 @@ pub(super) async fn plan(
     crowding(reader, config, &mut known, looked, report).await?;
     delivery(config, ask, looked, report);
     if report.is_stopped() {
-        looked.plan.steps.clear(); // a preview has looked on
+        looked.plan.steps.clear();
     }
     let count = |of: fn(&Step) -> bool| looked.plan.steps.iter().filter(|step| of(step)).count() as u64;
     looked.balance = Balance { gained: count(is_first_pin), lost: count(takes_pin) };
@@ -99,7 +114,7 @@ pub(super) async fn plan(
 pub(super) fn baseline(counts: &Counts, balance: Balance, report: &Report) -> Baseline {
     let not_served: u64 = report.policies.iter().map(|policy| policy.failed + policy.changed_meanwhile).sum();
     let gained = balance.gained.saturating_sub(not_served);
-    Baseline { users: counts.users, pinless: counts.pinless.saturating_sub(gained) + balance.lost }
+    Baseline { users: counts.users, pinless: report.pinless.map(|pinless| pinless.saturating_sub(gained) + balance.lost) }
 }
 
 /// The PIN space of each policy (R8). Where it is too full, its users get no new PIN; whoever is only moved, is moved.

@@ -20,7 +20,7 @@ use crate::mint::{self, MintError};
 use crate::plan::{PinAction, Plan, Planner, Reason, Step, Verdict, rules};
 use crate::policy::Policy;
 use crate::report::{ChangeKind, ChangeOutcome, Line, PassKind, PolicyReport, Problem, Report};
-use crate::store::{Filter, Leadership, Needs, Reader, Store, StoreError, Wanted};
+use crate::store::{Filter, Leadership, Needs, Pinless, Reader, Store, StoreError, Wanted};
 
 mod batch;
 mod draw;
@@ -221,8 +221,8 @@ pub async fn pass(
     Passed { report, newest, error }
 }
 
-/// Reads, joins with the journal, and plans. Totals and skipped users go into the report. What a tripwire stops is not even
-/// read, but by a preview.
+/// Reads, joins with the journal, and plans. Totals and skipped users go into the report. What a tripwire stops
+/// beforehand is not even read, but by a preview.
 pub async fn look(
     reader: &Reader,
     journal: Option<&JournalReader>,
@@ -240,7 +240,8 @@ pub async fn look(
         return Ok(nothing(Places::default(), None));
     }
     let places = reader.places(&wanted(config)).await?;
-    let counts = if ask.is_full() { Some(judge::figures(reader, journal, config, database, report).await?) } else { None };
+    let figures = if ask.is_full() { Some(judge::figures(reader, journal, config, database, report).await?) } else { None };
+    let (counts, baseline) = figures.map_or((None, None), |(counts, baseline)| (Some(counts), baseline));
     if stopped(report) {
         return Ok(nothing(places, counts));
     }
@@ -254,7 +255,8 @@ pub async fn look(
     if let (Some(due), Some(until), Some(journal)) = (&mut due, filter::aged(&config.policies, now.utc), journal) {
         due.users = journal.issued_until(until).await?;
     }
-    let mut chunks = reader.read(&Filter { due, above: ask.above, login: ask.login.clone() });
+    let pinless = Pinless::default();
+    let mut chunks = reader.read_counting(&Filter { due, above: ask.above, login: ask.login.clone() }, &pinless);
     while let Some(chunk) = chunks.next().await {
         for (user, facts) in with_facts(journal, chunk?).await? {
             let verdict = planner.verdict(&user, &facts);
@@ -263,6 +265,7 @@ pub async fn look(
         }
     }
     drop(chunks); // an open read could block the writer on other servers
+    judge::pinless(config, baseline, pinless.get().copied(), report);
     plan.order();
     report.seen = plan.seen;
     for (told, totals) in report.policies.iter_mut().zip(&plan.totals) {

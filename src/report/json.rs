@@ -21,7 +21,7 @@ pub fn render(report: &Report) -> Value {
         "started": report.started.to_string().replacen(' ', "T", 1),
         "duration_ms": {"read": report.read_ms, "plan": report.plan_ms, "write": report.write_ms},
         "seen": report.seen,
-        "counts": report.counts.map(|c| json!({"users": c.users, "pinless": c.pinless, "pins": c.pins, "foreign_pins": c.foreign.total()})),
+        "counts": report.counts.map(|c| json!({"users": c.users, "pinless": report.pinless, "pins": c.pins, "foreign_pins": c.foreign.total()})),
         "policies": report.policies.iter().map(policy).collect::<Vec<_>>(),
         "blockers": report.blockers.iter().map(|b| json!({"policy": b.policy.0, "cost_center": cost_center(&b.cost_center)})).collect::<Vec<_>>(),
         "pilot_missing": report.pilot_missing.iter().map(cost_center).collect::<Vec<_>>(),

@@ -34,6 +34,8 @@ pub struct Report {
     pub seen: u64,
     /// Only after a full pass.
     pub counts: Option<Counts>,
+    /// Real users without any PIN, where a full pass looked for them.
+    pub pinless: Option<u64>,
     /// One for each policy, in their order.
     pub policies: Vec<PolicyReport>,
     pub blockers: Vec<Blocker>,
@@ -211,6 +213,7 @@ impl Report {
             write_ms: 0,
             seen: 0,
             counts: None,
+            pinless: None,
             policies,
             blockers: Vec::new(),
             pilot_missing: Vec::new(),

@@ -4,7 +4,7 @@
 //! preview is given; a [`Store`] is a reader plus the writing half.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -78,11 +78,19 @@ impl InCostCenter {
 }
 
 impl Filter {
+    /// Whether everybody without a PIN is looked for.
+    fn finds_pinless(&self) -> bool {
+        self.above.is_none() && self.login.is_none() && self.due.as_ref().is_some_and(|due| due.without_pin.is_some())
+    }
+
     fn accepts(&self, user: &User) -> bool {
         let real_only = self.login.is_none() && (self.due.is_some() || self.above.is_some());
         (!real_only || user.standing == Standing::Active) && self.due.as_ref().is_none_or(|due| due.holds(user))
     }
 }
+
+/// A figure that a read of everybody finds on its way.
+pub type Pinless = Arc<OnceLock<u64>>;
 
 /// `Any`, or the ids of cost centers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -361,9 +369,15 @@ impl Reader {
     /// Users in chunks of at most 1,000, in no particular order; one statement, streamed with back-pressure. After an error
     /// the stream ends. Dropping it stops the statement.
     pub fn read(&self, filter: &Filter) -> BoxStream<'_, Result<Vec<User>, StoreError>> {
+        self.read_counting(filter, &Pinless::default())
+    }
+
+    /// The same. When the stream has ended, `pinless` holds how many real users have no PIN at all, if the filter makes the
+    /// database look for them in the whole table ([`DueFilter::without_pin`]).
+    pub fn read_counting(&self, filter: &Filter, pinless: &Pinless) -> BoxStream<'_, Result<Vec<User>, StoreError>> {
         match &self.0 {
-            Dialect::Postgres(db) => db.read(filter).boxed(),
-            Dialect::Sqlite(db) => db.read(filter).boxed(),
+            Dialect::Postgres(db) => db.read(filter, pinless.clone()).boxed(),
+            Dialect::Sqlite(db) => db.read(filter, pinless.clone()).boxed(),
         }
     }
 

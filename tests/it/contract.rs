@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use credkeeper::domain::{CostCenterId, CostCenterRef, Pin, PinFormat, StoredValue, UserId, WallClock};
 use credkeeper::inventory::{Membership, Standing};
-use credkeeper::store::{AfterImage, Committed, DueFilter, Filter, InCostCenter, Outcome, PinTarget, Store, UserChange};
+use credkeeper::store::{AfterImage, Committed, DueFilter, Filter, InCostCenter, Outcome, PinTarget, Pinless, Store, UserChange};
 use futures_util::StreamExt;
 
 use crate::bench::{
@@ -39,6 +39,7 @@ async fn every_case(bench: &Bench) {
         sql_and_rust_agree_on_what_a_pin_is,
         figures_and_places,
         figures_tell_forms_lengths_and_who_has_no_pin,
+        who_has_no_pin_is_told_only_where_all_are_looked_at,
         a_pin_is_inserted_with_its_expiry_and_defaults,
         whoever_got_a_pin_meanwhile_is_left_alone,
         a_pin_that_stands_in_any_form_is_taken,

@@ -7,8 +7,11 @@ async fn the_figures_of_the_last_good_pass_outlive_any_number_of_others() {
     let bed = Bed::new();
     let journal = bed.open().await;
     assert_eq!(journal.reader().baseline().await.unwrap(), None);
-    let figures = |users, pinless| Baseline { users, pinless };
-    journal.keep_baseline(figures(10, 1)).await.unwrap();
+    let figures = |users, pinless| Baseline { users, pinless: Some(pinless) };
+    for before in [figures(10, 1), Baseline { users: 9, pinless: None }] {
+        journal.keep_baseline(before).await.unwrap();
+        assert_eq!(journal.reader().baseline().await.unwrap(), Some(before));
+    }
     journal.keep_baseline(figures(1_000_000, 20)).await.unwrap();
     for number in 0..250 {
         let pass = PassId(format!("refused{number}"));

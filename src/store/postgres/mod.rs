@@ -209,7 +209,6 @@ impl Postgres {
             users: &layout.users,
             cards: &layout.cards,
             id: &quoted(&map.users.id),
-            owner: &quoted(&map.cards.user),
             value: &format!("c.{}::text", quoted(&map.cards.value)),
             real: &self.real(&mut binder),
             format: self.db.pin_format,

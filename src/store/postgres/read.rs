@@ -16,19 +16,23 @@ use crate::domain::UserId;
 use crate::inventory::User;
 use crate::store::error::{Cause, StoreError};
 use crate::store::sql::{self, Arg, Binder, CHUNK, is_pin, quoted};
-use crate::store::{DueFilter, Filter, InCostCenter};
+use crate::store::{DueFilter, Filter, InCostCenter, Pinless};
 
 use super::connect::Connector;
 use super::{GRACE, Layout, Object, Postgres, expiry, within};
 
 impl Postgres {
-    pub(in crate::store) fn read(&self, filter: &Filter) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + '_ {
-        stream::try_unfold(Reading::Asked(filter.clone()), move |state| self.next_chunk(state))
+    pub(in crate::store) fn read(
+        &self,
+        filter: &Filter,
+        pinless: Pinless,
+    ) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + '_ {
+        stream::try_unfold(Reading::Asked(filter.clone(), pinless), move |state| self.next_chunk(state))
     }
 
     async fn next_chunk(&self, state: Reading) -> Result<Option<(Vec<User>, Reading)>, StoreError> {
         let mut running = match state {
-            Reading::Asked(filter) => self.start(filter).await?,
+            Reading::Asked(filter, pinless) => self.start(filter, pinless).await?,
             Reading::Running(running) => running,
             Reading::Ended => return Ok(None),
         };
@@ -54,7 +58,7 @@ impl Postgres {
         Ok(Some((chunk, Reading::Running(running))))
     }
 
-    async fn start(&self, filter: Filter) -> Result<Box<Running>, StoreError> {
+    async fn start(&self, filter: Filter, pinless: Pinless) -> Result<Box<Running>, StoreError> {
         let client = self.reading().await?;
         let layout = self.layout(&client).await?;
         let mut binder = Binder::postgres();
@@ -62,7 +66,7 @@ impl Postgres {
         let args = binder.args.iter().map(Arg::typed);
         let rows = within("start reading users", self.db.statement_timeout + GRACE, client.query_typed_raw(&statement, args)).await?;
         let session = Session::new(self, client);
-        Ok(Box::new(Running { filter, rows: Box::pin(rows), people: People::default(), session, start: Instant::now() }))
+        Ok(Box::new(Running { filter, rows: Box::pin(rows), people: People { current: None, pinless }, session, start: Instant::now() }))
     }
 
     fn statement(&self, layout: &Layout, filter: &Filter, binder: &mut Binder) -> String {
@@ -96,13 +100,15 @@ impl Postgres {
         let value = format!("c.{}::text", quoted(&map.cards.value));
         let pin = is_pin(self.db.pin_format, &value, true);
         let (users, cards, materialized) = (&layout.users, &layout.cards, layout.materialized);
-        let mut bare = String::new();
+        let real = self.real(binder);
+        let (mut bare, mut count) = (String::new(), "");
         let mut arms = Vec::new();
         if let Some(within) = &due.without_pin {
             bare = format!(
-                "bare(id, center) {materialized} (SELECT u.{id}::bigint, {center} FROM {users} u
+                "bare(id, center, is_real) {materialized} (SELECT u.{id}::bigint, {center}, {real} FROM {users} u
                    LEFT JOIN {cards} c ON c.{owner} = u.{id} AND {pin} WHERE c.{owner} IS NULL), "
             );
+            count = PINLESS;
             arms.push(format!("SELECT b.id FROM bare b WHERE {}", inside("b.center", within, binder)));
         }
         if let Some(at) = due.expired_at {
@@ -131,10 +137,9 @@ impl Postgres {
             arms.push("SELECT NULL::bigint WHERE false".to_owned());
         }
         let picked = format!("SELECT DISTINCT d.id FROM ({}) d(id)", arms.join(" UNION ALL "));
-        let real = self.real(binder);
         let statement = self.users_of(layout, &picked, &real, binder);
         // It begins with its WITH: the list of users without a PIN goes in front.
-        statement.replacen("WITH ", &format!("WITH {bare}"), 1)
+        format!("WITH {bare}{}{count}", statement.trim_start_matches("WITH "))
     }
 
     /// Users whose ids `picked` selects, each once, if `test` on `u` holds.
@@ -143,8 +148,8 @@ impl Postgres {
         format!(
             "WITH picked(id) {materialized} ({picked}),
                   owned(id, value, ends) {materialized} (SELECT p.id, {value}, {end} FROM picked p JOIN {cards} c ON c.{owner} = p.id)
-             SELECT {columns}, a.value, a.ends
-               FROM picked p JOIN {users} u ON u.{id} = p.id LEFT JOIN owned a ON a.id = p.id WHERE {test} ORDER BY p.id",
+             (SELECT {columns}, a.value, a.ends
+                FROM picked p JOIN {users} u ON u.{id} = p.id LEFT JOIN owned a ON a.id = p.id WHERE {test} ORDER BY p.id)",
             materialized = layout.materialized,
             cards = layout.cards,
             users = layout.users,
@@ -216,8 +221,13 @@ impl Postgres {
 
 const STEP: &str = "read users";
 
+/// One row more, of nobody: where a user's cost center would be, the number of real users without any PIN. It costs nothing, since
+/// the statement has found them anyway, and a join of its own would take as long as all the rest.
+const PINLESS: &str = " UNION ALL SELECT NULL::bigint, '', '', '', '', false, false, count(*) FILTER (WHERE b.is_real), 0::bigint,
+                               NULL::text, NULL::text, NULL::bigint FROM bare b";
+
 enum Reading {
-    Asked(Filter),
+    Asked(Filter, Pinless),
     Running(Box<Running>),
     Ended,
 }
@@ -269,12 +279,16 @@ fn inside(center: &str, within: &InCostCenter, binder: &mut Binder) -> String {
 #[derive(Default)]
 struct People {
     current: Option<sql::Row>,
+    pinless: Pinless,
 }
 
 impl People {
     /// The user before, once the next one begins.
     fn take(&mut self, row: &Row) -> Result<Option<sql::Row>, Cause> {
-        let id: i64 = row.try_get(0)?;
+        let Some(id) = row.try_get::<_, Option<i64>>(0)? else {
+            let _ = self.pinless.set(u64::try_from(row.try_get::<_, i64>(7)?).unwrap_or(0));
+            return Ok(None);
+        };
         let value: Option<String> = row.try_get(10)?;
         let card = value.map(|value| Ok::<_, Cause>((value, row.try_get(11)?))).transpose()?;
         if let Some(current) = self.current.as_mut().filter(|current| current.id == id) {

@@ -15,12 +15,12 @@ use tokio::sync::mpsc;
 use crate::config::DatabaseConfig;
 use crate::config::schema_map::{ExpiresKind, ExpiresMap, Zone};
 use crate::domain::{CostCenter, CostCenterId, CostCenterRef, StoredValue, Timestamp, UserId, WallClock};
-use crate::inventory::{Counts, Pulse, User};
+use crate::inventory::{Counts, Pulse, Standing, User};
 
 use super::counts::{NUMBERS, Question, counts};
 use super::error::StoreError;
 use super::sql::{self, Arg, Binder, CHUNK, quoted};
-use super::{AfterImage, Check, Filter, Needs, Wanted};
+use super::{AfterImage, Check, Filter, Needs, Pinless, Wanted};
 
 mod inspect;
 mod write;
@@ -95,7 +95,6 @@ impl Sqlite {
                 users: &quoted(&map.users.table),
                 cards: &quoted(&map.cards.table),
                 id: &quoted(&map.users.id),
-                owner: &quoted(&map.cards.user),
                 value: &format!("c.{}", quoted(&map.cards.value)),
                 real: &real,
                 format: this.db.pin_format,
@@ -169,9 +168,9 @@ impl Sqlite {
         self.reading(move |this, connection| write::look_up(this, connection, &images)).await
     }
 
-    pub(super) fn read(&self, filter: &Filter) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + use<> {
+    pub(super) fn read(&self, filter: &Filter, pinless: Pinless) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + use<> {
         let (this, filter) = (self.clone(), filter.clone());
-        streamed(move |sender| this.open(OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|c| this.stream(&c, &filter, sender)))
+        streamed(move |sender| this.open(OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|c| this.stream(&c, &filter, &pinless, sender)))
     }
 
     /// Every value of the card column.
@@ -195,7 +194,7 @@ impl Sqlite {
         })
     }
 
-    fn stream(&self, connection: &Connection, filter: &Filter, to: &ChunkSender<User>) -> Result<(), StoreError> {
+    fn stream(&self, connection: &Connection, filter: &Filter, pinless: &Pinless, to: &ChunkSender<User>) -> Result<(), StoreError> {
         let failed = |e: rusqlite::Error| StoreError::query("read users", e);
         let users = &self.db.map.users;
         let mut binder = Binder::sqlite();
@@ -208,12 +207,16 @@ impl Sqlite {
         }
         let mut statement = connection.prepare(&statement).map_err(failed)?;
         let mut rows = statement.query(params_from_iter(values(&binder))).map_err(failed)?;
-        let mut chunk = Chunk::new(to);
+        let (mut chunk, mut bare) = (Chunk::new(to), 0);
         while let Some(row) = rows.next().map_err(failed)? {
             let user = decode(row).map_err(failed)?.into_user(&self.db);
+            bare += u64::from(user.standing == Standing::Active && user.pins.is_empty());
             if filter.accepts(&user) && !chunk.push(user) {
-                break;
+                return Ok(());
             }
+        }
+        if filter.finds_pinless() {
+            let _ = pinless.set(bare);
         }
         chunk.end();
         Ok(())

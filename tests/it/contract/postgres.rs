@@ -295,12 +295,15 @@ async fn stale_statistics_do_not_make_it_slow() {
         let store = bench.store().await;
         let start = Instant::now();
         let due = Filter { due: Some(everything_due()), ..Filter::default() };
+        let pinless = Pinless::default();
+        let counted: Vec<_> = store.reader().read_counting(&due, &pinless).collect().await;
+        assert_eq!((counted.len(), pinless.get()), (20, Some(&10_000)));
         let found = read(store.reader(), &due).await;
         assert_eq!(found.len(), 20_000);
         assert_eq!(read(store.reader(), &Filter::default()).await.len(), 20_000);
         assert_eq!(read(store.reader(), &Filter { above: Some(UserId(19_000)), ..due }).await.len(), 1000);
         let counts = store.reader().counts().await.unwrap();
-        assert_eq!((counts.users, counts.pins, counts.pinless), (20_000, 10_000, 10_000));
+        assert_eq!((counts.users, counts.pins), (20_000, 10_000));
         let mut images = Vec::new();
         for batch in found[..4000].chunks(1000) {
             let batch: Vec<UserId> = batch.iter().map(|u| u.id).collect();

@@ -227,7 +227,16 @@ pub async fn figures_tell_forms_lengths_and_who_has_no_pin(bench: &Bench) {
         assert_eq!(counts.users, 12, "{format:?}");
         assert_eq!(counts.newest, 91, "{format:?}");
         assert_eq!(counts.pins, number(all().filter(|v| format.is_pin(v)).count()), "{format:?}");
-        assert_eq!(counts.pinless, number(people.iter().filter(|values| !values.iter().any(|v| format.is_pin(v))).count()), "{format:?}");
+        // Found by the read, wherever it looks for users without a PIN.
+        let reader = credkeeper::store::Reader::connect(&config).await.unwrap();
+        let bare = number(people.iter().filter(|values| !values.iter().any(|v| format.is_pin(v))).count());
+        for (within, read) in [(InCostCenter::Any, bare), (InCostCenter::Of(BTreeSet::from([999])), 0)] {
+            let pinless = Pinless::default();
+            let due = DueFilter { without_pin: Some(within), ..DueFilter::default() };
+            let found: Vec<_> = reader.read_counting(&Filter { due: Some(due), ..Filter::default() }, &pinless).collect().await;
+            assert_eq!(found.into_iter().map(|chunk| number(chunk.unwrap().len())).sum::<u64>(), read, "{format:?}");
+            assert_eq!(pinless.get(), Some(&bare), "{format:?}: of all real users, wherever they are");
+        }
         let of = |form: PinFormat, shape: fn(&str) -> bool| {
             number(all().filter(|v| form != format && form.is_pin(v) && shape(v) && !format.is_pin(v)).count())
         };
@@ -249,6 +258,24 @@ pub async fn figures_tell_forms_lengths_and_who_has_no_pin(bench: &Bench) {
             let pins = number(all().filter(|v| format.is_pin(v) && v.len() == before + length).count());
             assert_eq!(counts.by_length.unwrap()[length - 1], pins, "{format:?}, {length} digits");
         }
+    }
+}
+
+pub async fn who_has_no_pin_is_told_only_where_all_are_looked_at(bench: &Bench) {
+    bench.add_users(&[NewUser::new(1, "a"), NewUser::new(2, "b"), NewUser { flag: 32_768, ..NewUser::new(3, "role") }]).await;
+    bench.add_card(1, &pin("1234"), None, "").await;
+    let store = bench.store().await;
+    let due = |without_pin| Some(DueFilter { without_pin, expired_at: Some(WallClock(LATER)), ..DueFilter::default() });
+    for (filter, expected) in [
+        (Filter { due: due(Some(InCostCenter::Any)), ..Filter::default() }, Some(1)),
+        (Filter { due: due(None), ..Filter::default() }, None),
+        (Filter { due: due(Some(InCostCenter::Any)), above: Some(UserId(0)), ..Filter::default() }, None),
+        (Filter { login: Some("b".into()), ..Filter::default() }, None),
+    ] {
+        let pinless = Pinless::default();
+        let read: Vec<_> = store.reader().read_counting(&filter, &pinless).collect().await;
+        assert!(read.iter().all(Result::is_ok));
+        assert_eq!(pinless.get().copied(), expected, "{filter:?}");
     }
 }
 
