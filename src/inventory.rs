@@ -112,6 +112,8 @@ pub enum ReadOnly {
     Standby,
     /// New sessions are set to read only.
     Setting,
+    /// This account may not write the file of the sandbox.
+    File,
 }
 
 /// The figures that judging needs, one aggregate a full pass.

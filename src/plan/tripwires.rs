@@ -151,6 +151,7 @@ impl Stop {
             Stop::UnexplainedPins { foreign, of, .. } => percent(*foreign, *of),
             Stop::ReadOnly(ReadOnly::Standby) => "standby".to_owned(),
             Stop::ReadOnly(ReadOnly::Setting) => "default_transaction_read_only".to_owned(),
+            Stop::ReadOnly(ReadOnly::File) => "file".to_owned(),
             Stop::ClockSkew { seconds, .. } => format!("{seconds}s"),
             Stop::DeliveryDown { lasted, .. } => span(*lasted),
         }
@@ -198,6 +199,10 @@ impl fmt::Display for Stop {
             Stop::ReadOnly(ReadOnly::Standby) => f.write_str(
                 "the database server is a standby and takes no changes (pg_is_in_recovery); nothing was changed. Name the primary in `url`, or \
                  all hosts of the cluster",
+            ),
+            Stop::ReadOnly(ReadOnly::File) => f.write_str(
+                "this account may not write the file of the sandbox's database; nothing was changed. Give the account that runs credkeeper the \
+                 right to write the file and in its directory",
             ),
             Stop::ReadOnly(ReadOnly::Setting) => f.write_str(
                 "the database takes no changes (default_transaction_read_only = on); nothing was changed. ALTER DATABASE or ALTER ROLE … RESET \

@@ -166,6 +166,7 @@ impl Scene {
             (log_time, ""),
             (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
             (r"\btest_\d+\b", "SQDB6"),
+            (r"(reading took|planning|writing) \d+\.\d s", "$1 SOME s"),
             (r"failed to lookup address information: [A-Za-z]+( [A-Za-z]+)*", "failed to lookup address information: WHY"),
         ] {
             told = Regex::new(pattern).unwrap().replace_all(&told, name).into_owned();

@@ -7,7 +7,8 @@ use credkeeper::domain::pin::is_trivial;
 
 use crate::small_site::{Dialect, SmallSite};
 
-const CROWDED: &str = "limits: {mails_per_minute: unlimited, users_per_pass: unlimited}
+const CROWDED: &str =
+    "limits: {mails_per_minute: unlimited, users_per_pass: unlimited, unexplained_pins: unlimited, users_shrunk: unlimited, pinless_rise: unlimited}
 policies:
   - {name: long, match: {username: 'long.*'}, pin: {length: 7, rewrite: never, allow_dense: true}, notify: {template: t}}
   - {name: movers, match: {username: 'mover.*'}, cost_center: {move_to: Has PIN}}
@@ -133,7 +134,9 @@ async fn what_is_drawn_from_a_crowded_space_is_uniform_over_what_is_free() {
     for round in 0..ROUNDS {
         add(&site, &format!("round{round}-"), 12).await;
         assert_eq!(site.once().await.failed(), 0);
-        for card in site.column("SELECT card FROM users_cards WHERE user_id <> 1").await {
+        let cards = site.column("SELECT card FROM users_cards WHERE user_id <> 1").await;
+        assert_eq!(cards.len(), 12);
+        for card in cards {
             *counts.entry(digests.get(&card).unwrap_or_else(|| panic!("a PIN that was taken")).clone()).or_default() += 1.0;
         }
         site.sql("DELETE FROM users_cards WHERE user_id <> 1; DELETE FROM users WHERE id <> 1").await;

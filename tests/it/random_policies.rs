@@ -74,7 +74,10 @@ async fn play(dialect: Dialect, seed: u64, tally: &mut Tally) {
     let (keys, length) = form(&mut dice);
     let count = 1 + dice.upto(5);
     tally.policies += count;
-    let mut rest = "limits: {mails_per_minute: unlimited, users_per_pass: unlimited, replace_percent: unlimited, min_interval: 0s, batch_size: 7}\npolicies:\n".to_owned();
+    let mut rest =
+        "limits: {mails_per_minute: unlimited, users_per_pass: unlimited, replace_percent: unlimited, min_interval: 0s, batch_size: 7, \
+                    users_shrunk: unlimited, pinless_rise: unlimited, unexplained_pins: unlimited}\npolicies:\n"
+            .to_owned();
     (0..count).for_each(|n| rest.push_str(&policy(&mut dice, n, length)));
     let site = SmallSite::make(dialect, keys, &rest).await;
     let told = || format!("site {seed} on {dialect:?}: play it again with CREDKEEPER_SEED={seed}\n{rest}");

@@ -158,6 +158,7 @@ fn each_stop_says_what_was_found_and_what_to_do() {
         ),
         (Stop::ReadOnly(ReadOnly::Standby), "standby", ["standby", "pg_is_in_recovery", "Name the primary"]),
         (Stop::ReadOnly(ReadOnly::Setting), "default_transaction_read_only", ["takes no changes", "ALTER DATABASE", "RESET"]),
+        (Stop::ReadOnly(ReadOnly::File), "file", ["may not write the file", "Give the account", "its directory"]),
         (Stop::ClockSkew { seconds: -75, allowed: Duration::from_secs(60) }, "-75s", ["75 s behind", "clock_skew allows 1m", "NTP"]),
         (
             Stop::DeliveryDown { since: Timestamp(0), lasted: Duration::from_secs(2700), users: 12, allowed: Duration::from_secs(1800) },

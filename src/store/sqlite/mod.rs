@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::config::DatabaseConfig;
 use crate::config::schema_map::{ExpiresKind, ExpiresMap, Zone};
 use crate::domain::{CostCenter, CostCenterId, CostCenterRef, StoredValue, Timestamp, UserId, WallClock};
-use crate::inventory::{Counts, Pulse, Standing, User};
+use crate::inventory::{Counts, Pulse, ReadOnly, Standing, User};
 
 use super::counts::{NUMBERS, Question, counts};
 use super::error::StoreError;
@@ -66,16 +66,19 @@ impl Sqlite {
         blocking(move || Ok(inspect::inspect(&this, &needs))).await.unwrap_or_else(|e| vec![Check::failed("connection", e.to_string(), "")])
     }
 
-    /// A file takes changes as long as it can be opened for them.
+    /// A file takes changes as long as it can be opened for them; SQLite opens one that it may not write to read only.
     pub(super) async fn pulse(&self) -> Result<Pulse, StoreError> {
-        self.reading(|this, connection| {
+        let this = self.clone();
+        blocking(move || {
+            let failed = |e| StoreError::query("ask for the time", e);
+            let connection = this.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            let read_only = connection.is_readonly("main").map_err(failed)?.then_some(ReadOnly::File);
             let sql = match this.db.map.cards.expires.zone {
                 Zone::Local => "SELECT unixepoch('now', 'localtime'), unixepoch('now')",
                 Zone::Utc => "SELECT unixepoch('now'), unixepoch('now')",
             };
-            let pulse = connection
-                .query_row(sql, [], |row| Ok(Pulse { wall: WallClock(row.get(0)?), utc: Timestamp(row.get(1)?), read_only: None }));
-            pulse.map_err(|e| StoreError::query("ask for the time", e))
+            let pulse = |row: &rusqlite::Row<'_>| Ok(Pulse { wall: WallClock(row.get(0)?), utc: Timestamp(row.get(1)?), read_only });
+            connection.query_row(sql, [], pulse).map_err(failed)
         })
         .await
     }

@@ -5,7 +5,6 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use regex::Regex;
 use tokio::net::TcpSocket;
 
 use super::{OUTBOX, Scene, yaml};
@@ -110,8 +109,7 @@ fn the_daemon_waits_for_a_server_that_is_down() {
     said.read_line(&mut line).unwrap();
     assert!(Command::new("kill").arg("-TERM").arg(daemon.id().to_string()).status().unwrap().success());
     let code = daemon.wait().unwrap().code().unwrap();
-    let (line, waited) = (line.trim_end(), Regex::new(r"again in \d+ s").unwrap());
-    scene.says(&[], &waited.replace(line, "again in SOME s"), code).is("daemon-waits");
+    scene.says(&[], line.trim_end(), code).is("daemon-waits");
 }
 
 /// What credkeeper's sessions do on this database.
@@ -191,7 +189,7 @@ async fn a_database_that_is_not_as_mapped_is_told_with_its_remedy() {
 async fn a_database_that_takes_no_changes_is_told_with_its_remedy() {
     let database = right().await;
     database.sql(&format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name)).await;
-    connecting("The database is read-only by a setting", "credkeeper", &database, "").doctor_and_once((1, 1)).is("read-only-database");
+    connecting("The database is read-only by a setting", "credkeeper", &database, "").doctor_and_once((1, 3)).is("read-only-database");
     let database = right().await;
     database.sql("ALTER ROLE reader SET default_transaction_read_only = on").await;
     connecting("The role is read-only by a setting", "reader", &database, "").doctor_and_once((1, 1)).is("read-only-role");
@@ -204,7 +202,7 @@ async fn a_database_that_takes_no_changes_is_told_with_its_remedy() {
     let replica = start(Setup { name: "replica", hba: "", files: Vec::new(), copy_of: Some(primary.port) });
     let there = format!("127.0.0.1:{}", replica.port);
     let to = |title: &str| Scene::new(title).config(yaml(&at("credkeeper", &there, "vendor", ""), OUTBOX));
-    to("The server is a standby").doctor_and_once((1, 1)).is("standby");
+    to("The server is a standby").doctor_and_once((1, 3)).is("standby");
     let last = pg::connect(replica.port, "vendor").await.unwrap();
     replica.retire();
     to("The server is shutting down").doctor_and_once((1, 1)).is("shutting-down");

@@ -64,7 +64,7 @@ fn a_folder_that_may_not_be_written_is_named() {
     let mut read_only = fs::metadata(scene.folder().join("sandbox.db")).unwrap().permissions();
     read_only.set_readonly(true);
     fs::set_permissions(scene.folder().join("sandbox.db"), read_only).unwrap();
-    scene.doctor_and_once((1, 1)).is("sandbox-read-only");
+    scene.doctor_and_once((1, 3)).is("sandbox-read-only");
 }
 
 /// A pass has been there, so that there is a journal and its key.
