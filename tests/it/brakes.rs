@@ -134,6 +134,23 @@ async fn a_read_only_database_is_refused_and_served_once_it_is_not() {
     assert_eq!(ended.stderr.matches("the database takes no changes").count(), 1, "said once, and not with each try: {}", ended.stderr);
 }
 
+/// A server that says of itself that it is a standby, by the same trick as the clock below.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_refused_with_what_to_name_instead() {
+    let site = Site::with_people(160).await;
+    let name = site.rows("SELECT current_database()::text, ''").await.remove(0).0;
+    site.sql(&format!(
+        "CREATE SCHEMA standby; GRANT USAGE ON SCHEMA standby TO credkeeper;
+         CREATE FUNCTION standby.pg_is_in_recovery() RETURNS boolean LANGUAGE sql AS 'SELECT true';
+         ALTER ROLE credkeeper IN DATABASE {name} SET search_path = standby, pg_catalog"
+    ))
+    .await;
+    stopped_by(&site, "read_only", "the database server is a standby and takes no changes").await;
+    let doctor = site.run(&["doctor"]);
+    assert_eq!(doctor.code, 1, "{}", doctor.all());
+    assert!(doctor.stdout.lines().any(|line| line.starts_with("FAILED") && line.contains("writable")), "{}", doctor.stdout);
+}
+
 /// The server's clock cannot be moved from here; but what it answers can: a function before its own in the role's search path.
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_that_differ_are_measured_and_stop_a_pass() {
