@@ -92,11 +92,12 @@ struct Counted {
 }
 
 impl Delivery {
-    pub fn start(desk: Desk, mode: Mode) -> Delivery {
+    /// `down_since` is what an earlier delivery knew of an outage.
+    pub fn start(desk: Desk, mode: Mode, down_since: Option<Timestamp>) -> Delivery {
         let ring = Arc::new(Notify::new());
         let (finish, finishing) = watch::channel(Finish::No);
         let (progress, done) = watch::channel(0);
-        let (outage, down) = Outage::new();
+        let (outage, down) = Outage::new(down_since);
         let task = tokio::spawn(Loop::new(desk, mode, ring.clone(), finishing, progress, outage).run());
         Delivery { ring, finish, done, down, task }
     }

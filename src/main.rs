@@ -83,6 +83,9 @@ async fn run_daemon(config: Arc<Config>) -> ExitStatus {
     let endless = lint::endless(&config.policies);
     if !endless.is_empty() {
         endless.iter().for_each(|problem| error!("{problem}"));
+        if config.log.file.is_some() {
+            endless.iter().for_each(|problem| eprintln!("credkeeper: {problem}"));
+        }
         return ExitStatus::Usage;
     }
     commands::warn_of(&config);

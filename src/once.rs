@@ -119,7 +119,7 @@ async fn pass(
         database: database.name.clone(),
         metrics: metrics.clone(),
     };
-    let delivery = Delivery::start(desk, Mode::Once);
+    let delivery = Delivery::start(desk, Mode::Once, None);
     let ring = delivery.ring();
     ring.notify_one();
     let ask = ask(asked);

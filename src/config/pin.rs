@@ -15,9 +15,8 @@ pub(super) fn pin(field: &Field<'_>, format: Option<PinFormat>) -> Option<PinRul
     let length_field = section.required("length", "how many digits, 1 to 16");
     let length = length_field.as_ref().and_then(|length| length.whole(PinLength::MIN.into()..=PinLength::MAX.into()));
     let rewrite = section.required("rewrite", "never, expired, extend or always").and_then(|rewrite| self::rewrite(&rewrite));
-    let some_time = Duration::from_secs(1)..=Duration::MAX;
-    let valid_for = section.field("valid_for").map(|field| field.duration(some_time.clone()));
-    let rotate_every = section.field("rotate_every").filter(|field| !field.is_off()).map(|field| field.duration(some_time));
+    let valid_for = section.field("valid_for").map(|field| field.duration(Duration::from_secs(1)..=Duration::MAX));
+    let rotate_every = section.field("rotate_every").filter(|field| !field.is_off()).map(|field| field.duration(DAY..=Duration::MAX));
     let spread_field = section.field("spread");
     let spread = spread_field.as_ref().map_or(Some(Duration::ZERO), Field::any_duration);
     let cap_field = section.field("cap_unlimited");

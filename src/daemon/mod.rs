@@ -12,8 +12,9 @@ use tracing::{error, info, warn};
 use crate::clock;
 use crate::config::{self, Config, DatabaseConfig};
 use crate::deliver::{Delivery, Desk, Mode};
-use crate::domain::UserId;
+use crate::domain::{Timestamp, UserId};
 use crate::http::{self, Health};
+use crate::inventory::Counts;
 use crate::journal::{Journal, JournalError};
 use crate::logging::chain;
 use crate::metrics::Metrics;
@@ -33,6 +34,8 @@ use said::{News, Said};
 use schedule::{backoff, jittered, until_resync};
 use watermark::Watermark;
 
+/// When a full comparison that a tripwire stopped is tried again, if its own time does not come sooner.
+const STOPPED_AGAIN: Duration = Duration::from_secs(60);
 /// How often a standby asks whether it may lead.
 const STANDBY: Duration = Duration::from_secs(5);
 
@@ -132,13 +135,21 @@ impl Shared {
             info!(limit = tripwire.as_str(), "The tripwire {} stops nothing any more", tripwire.as_str());
         }
         for place in &report.pilot_missing {
-            error!("The pilot names cost center {place}, which the database does not have: nobody is covered by it");
+            if said.is_new(format!("pilot {place}")) {
+                error!(
+                    "The pilot names cost center {place}, which the database does not have: nobody is covered by it → create it in the print system, or correct the pilot"
+                );
+            }
         }
         for blocker in &report.blockers {
-            error!(policy = %blocker.policy, "Policy {} is blocked: the database has no cost center {}", blocker.policy, blocker.cost_center);
+            if said.is_new(format!("blocker {} {}", blocker.policy, blocker.cost_center)) {
+                error!(policy = %blocker.policy, "Policy {} is blocked: the database has no cost center {} → create it in the print system, or correct the policy; `credkeeper doctor` names those that are spelled nearly so", blocker.policy, blocker.cost_center);
+            }
         }
         for refusal in &report.refusals {
-            error!(policy = %refusal.policy, limit = refusal.limit.as_str(), "{refusal}");
+            if said.is_new(format!("limit {} {}", refusal.policy, refusal.limit.as_str())) {
+                error!(policy = %refusal.policy, limit = refusal.limit.as_str(), "{refusal}");
+            }
         }
     }
 
@@ -158,8 +169,10 @@ impl Daemon {
     async fn live(mut self) -> Result<(), DaemonError> {
         let Some(journal) = self.journal().await? else { return Ok(()) };
         let mut failures = 0;
+        // An outage of the mail server outlives a connection to the database.
+        let mut down_since = None;
         while !self.stopping() {
-            match self.reign(&journal, &mut failures).await {
+            match self.reign(&journal, &mut failures, &mut down_since).await {
                 Ok(()) => break,
                 Err(DaemonError::Store(e)) if e.is_transient() => {
                     failures += 1;
@@ -194,7 +207,7 @@ impl Daemon {
     }
 
     /// From gaining the lead to losing it, or to the stop.
-    async fn reign(&mut self, journal: &Journal, failures: &mut u32) -> Result<(), DaemonError> {
+    async fn reign(&mut self, journal: &Journal, failures: &mut u32, down_since: &mut Option<Timestamp>) -> Result<(), DaemonError> {
         let store = Arc::new(Store::connect(&self.database).await?);
         // What passes by itself is waited out; whatever else is wrong the inspection tells, with what to do about it.
         if let Err(e) = store.reader().clock().await
@@ -213,8 +226,9 @@ impl Daemon {
             database: self.database.name.clone(),
             metrics: self.metrics.clone(),
         };
-        let delivery = Delivery::start(desk, Mode::Daemon);
+        let delivery = Delivery::start(desk, Mode::Daemon, *down_since);
         let ended = self.passes(journal, &store, &lead, &delivery, failures).await;
+        *down_since = delivery.down_since();
         delivery.stop().await;
         self.metrics.leader(&self.database.name, false);
         ended
@@ -263,15 +277,17 @@ impl Daemon {
                 continue;
             };
             *failures = 0;
+            counts = report.counts.or(counts).map(|counts| grown(counts, &self.config, &report));
             if kind == PassKind::Resync {
                 if !report.is_stopped() && watermark.is_behind(newest.0) {
                     watermark = Watermark::default();
                 }
                 behind = watermark.is_behind(newest.0);
-                counts = report.counts;
                 wrong_form = report.stops.iter().any(|stop| stop.tripwire() == Tripwire::UnexplainedPins);
                 let jitter = self.config.schedule.jitter;
                 let until = until_resync(&self.config.schedule.resync, schedule::utc(clock::now()));
+                // What stopped it may soon be over, and until then nobody is served.
+                let until = if report.is_stopped() { until.min(STOPPED_AGAIN) } else { until };
                 resync_at = Instant::now() + jittered(until, jitter, rand::random());
             } else if watermark.is_behind(newest.0) && !std::mem::replace(&mut behind, true) {
                 warn!("The newest user id is lower than it was: comparing everything");
@@ -347,7 +363,7 @@ impl Daemon {
         let (outcome, due, applied) = (report.outcome(), report.due(), report.applied());
         let ms = report.read_ms + report.plan_ms + report.write_ms;
         match outcome {
-            PassOutcome::Unchanged if report.kind == PassKind::Poll => {
+            PassOutcome::Unchanged | PassOutcome::Refused if report.kind == PassKind::Poll && applied == 0 => {
                 tracing::debug!(pass.id = %report.pass, pass.kind = report.kind.as_str(), duration_ms = ms, "Poll: nothing to do");
             }
             PassOutcome::Failed => {
@@ -366,6 +382,19 @@ impl Daemon {
             self.health.ready(&self.database.name, clock::now());
         }
     }
+}
+
+/// The figures of the last full pass, with what passes have added since: polls judge by them how full a space is.
+fn grown(mut counts: Counts, config: &Config, report: &Report) -> Counts {
+    for (policy, told) in config.policies.iter().zip(&report.policies) {
+        counts.pins += told.gained;
+        if let (Some(lengths), Some(rule)) = (&mut counts.by_length, &policy.pin)
+            && let Some(of_length) = lengths.get_mut(rule.length.digits() - 1)
+        {
+            *of_length += told.gained;
+        }
+    }
+    counts
 }
 
 /// What recovery could not do: without it no pass may run.

@@ -13,6 +13,7 @@ use super::schedule::{self, backoff, jittered, until_resync};
 use super::{DaemonError, Shared, wait_for};
 use crate::clock;
 use crate::journal::JournalReader;
+use crate::logging::chain;
 use crate::reconcile::{self, Ask, Watch};
 use crate::report::{ChangeOutcome, PassKind, PassOutcome, PolicyReport, Report};
 use crate::store::{Check, Reader};
@@ -50,6 +51,10 @@ impl Observer {
                 Ok(_) => after(&mut failures),
                 Err(DaemonError::Store(e)) if e.is_transient() => {
                     self.shared.unavailable(&e);
+                    after(&mut failures)
+                }
+                Err(DaemonError::Journal(e)) if e.is_transient() => {
+                    warn!(error.kind = e.kind(), "The journal cannot be read now, trying again soon: {}", chain(&e));
                     after(&mut failures)
                 }
                 Err(other) => return Err(other),

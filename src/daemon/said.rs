@@ -1,5 +1,5 @@
-//! What the log has said of tripwires: each once when it springs, and once when it is over. A poll every few seconds would say
-//! it again and again.
+//! What the log has said: of a tripwire once when it springs, and once when it is over; of a limit or a missing cost center once
+//! with each full comparison. A poll every few seconds would say it again and again.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,11 @@ use crate::plan::tripwires::{Stop, Tripwire};
 use crate::report::Report;
 
 #[derive(Debug, Default)]
-pub(super) struct Said(BTreeSet<Tripwire>);
+pub(super) struct Said {
+    tripwires: BTreeSet<Tripwire>,
+    /// Limits and missing cost centers, since the last full comparison.
+    others: BTreeSet<String>,
+}
 
 /// What a report has to say that has not been said.
 pub(super) struct News<'r> {
@@ -18,10 +22,18 @@ pub(super) struct News<'r> {
 impl Said {
     pub(super) fn news<'r>(&mut self, report: &'r Report) -> News<'r> {
         let now: BTreeSet<Tripwire> = report.stops.iter().map(Stop::tripwire).collect();
-        let over: Vec<Tripwire> = self.0.iter().copied().filter(|known| !now.contains(known) && report.judged(*known)).collect();
-        self.0.retain(|known| !over.contains(known));
-        let sprung = report.stops.iter().filter(|stop| self.0.insert(stop.tripwire())).collect();
+        if report.counts.is_some() {
+            self.others.clear();
+        }
+        let over: Vec<Tripwire> = self.tripwires.iter().copied().filter(|known| !now.contains(known) && report.judged(*known)).collect();
+        self.tripwires.retain(|known| !over.contains(known));
+        let sprung = report.stops.iter().filter(|stop| self.tripwires.insert(stop.tripwire())).collect();
         News { sprung, over }
+    }
+
+    /// Whether this has not been said since the last full comparison.
+    pub(super) fn is_new(&mut self, what: String) -> bool {
+        self.others.insert(what)
     }
 }
 
@@ -33,6 +45,20 @@ mod tests {
     use crate::domain::{PassId, Timestamp};
     use crate::inventory::{Counts, ReadOnly};
     use crate::report::PassKind;
+
+    #[test]
+    fn a_limit_is_said_once_between_two_full_comparisons() {
+        let report = |full: bool| {
+            let report = Report::new(PassId("p".into()), "main".into(), PassKind::Poll, false, Timestamp(0), vec![]);
+            Report { counts: full.then(Counts::default), ..report }
+        };
+        let mut said = Said::default();
+        let mut says = |full| {
+            said.news(&report(full));
+            said.is_new("limit visitors pin_density".to_owned())
+        };
+        assert_eq!([true, false, false, true, false].map(&mut says), [true, false, false, true, false]);
+    }
 
     #[test]
     fn a_tripwire_is_said_once_and_once_more_when_it_is_over() {

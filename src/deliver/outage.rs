@@ -12,8 +12,9 @@ use crate::mail::State;
 pub(super) struct Outage(watch::Sender<Option<Timestamp>>);
 
 impl Outage {
-    pub(super) fn new() -> (Outage, watch::Receiver<Option<Timestamp>>) {
-        let (since, told) = watch::channel(None);
+    /// `since`: what was known before.
+    pub(super) fn new(since: Option<Timestamp>) -> (Outage, watch::Receiver<Option<Timestamp>>) {
+        let (since, told) = watch::channel(since);
         (Outage(since), told)
     }
 
@@ -43,7 +44,7 @@ mod tests {
 
     #[test]
     fn an_outage_lasts_from_the_first_failure_to_the_first_success() {
-        let (outage, told) = Outage::new();
+        let (outage, told) = Outage::new(None);
         let paused = State::PausedUntil(Instant::now());
         #[rustfmt::skip]
         let steps: [(&str, State, i64, Option<i64>); 7] = [

@@ -135,7 +135,7 @@ fn a_tripwire_is_seen_until_it_has_been_judged_anew() {
     m.pass(&waiting, NOW);
     m.pass(&poll, NOW);
     shows(&m, &[&line("delivery_down", 1)]);
-    poll.policies[0].due = 1;
+    poll.delivery_judged = true;
     m.pass(&poll, NOW);
     shows(&m, &[&line("delivery_down", 0)]);
 }

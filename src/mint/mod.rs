@@ -51,18 +51,21 @@ impl Mint {
         Mint::default()
     }
 
-    /// From here on PINs that were drawn before may be drawn again: they stand in the database now, or nowhere.
+    /// From here on PINs that were drawn before may be drawn again, unless they were [kept](Mint::keep_drawn): the batch
+    /// that they were drawn for was rolled back.
     pub fn next_batch(&mut self) {
         self.drawn.clear();
+        self.spaces.values_mut().for_each(Space::reopen);
+    }
+
+    /// What was drawn since the last batch stands in the database now.
+    pub fn keep_drawn(&mut self) {
+        self.spaces.values_mut().for_each(Space::keep);
     }
 
     /// Draws PINs of this length from what is free, from now on.
     pub fn know(&mut self, length: PinLength, space: Space) {
         self.spaces.insert(length, space);
-    }
-
-    pub fn knows(&self, length: PinLength) -> bool {
-        self.spaces.contains_key(&length)
     }
 
     /// # Errors

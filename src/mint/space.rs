@@ -30,8 +30,8 @@ pub struct Space {
     bits: Vec<u64>,
     /// Set: too easy.
     trivial: Vec<u64>,
-    /// How many were taken when we looked.
-    taken: u64,
+    /// Drawn, and not yet known to stand in the database.
+    drawn: Vec<u64>,
     /// How many were closed since, because nobody may have them yet.
     closed: u64,
 }
@@ -69,8 +69,7 @@ impl Survey {
                 scope.spawn(move || look(length, n * part * 64, digests, bits, trivial));
             }
         });
-        let taken = bits.iter().map(|word| u64::from(word.count_ones())).sum();
-        Space { length, bits, trivial, taken, closed: 0 }
+        Space { length, bits, trivial, drawn: Vec::new(), closed: 0 }
     }
 }
 
@@ -114,6 +113,7 @@ impl Space {
             let rest = (0..rank).fold(open, |open, _| open & (open - 1));
             let number = word as u64 * 64 + u64::from(rest.trailing_zeros());
             set(&mut self.bits, number);
+            self.drawn.push(number);
             return Ok(Some(digits(self.length, number)));
         }
         Ok(None)
@@ -124,9 +124,23 @@ impl Space {
         (0..self.bits.len()).map(|word| u64::from((!self.shut(word, allow_trivial)).count_ones())).sum()
     }
 
-    /// How many somebody had when we looked.
+    /// How many somebody has, those included that were drawn.
     pub fn taken(&self) -> u64 {
-        self.taken
+        self.bits.iter().map(|word| u64::from(word.count_ones())).sum::<u64>() - self.closed
+    }
+
+    /// What was drawn stands in the database.
+    pub fn keep(&mut self) {
+        self.drawn.clear();
+    }
+
+    /// What was drawn and not kept stands nowhere.
+    pub fn reopen(&mut self) {
+        for number in self.drawn.drain(..) {
+            if let Some(word) = self.bits.get_mut((number / 64) as usize) {
+                *word &= !(1 << (number % 64));
+            }
+        }
     }
 
     /// How many were closed.
@@ -244,7 +258,7 @@ mod tests {
         (0..60).for_each(|n| survey.add(&PinFormat::Md5.encode(&pin(&format!("{:02}", n * 37 % 100)))));
         let looked = survey.finish();
         for _ in 0..ROUNDS {
-            let mut space = Space { bits: looked.bits.clone(), trivial: looked.trivial.clone(), ..looked };
+            let mut space = Space { bits: looked.bits.clone(), trivial: looked.trivial.clone(), drawn: Vec::new(), ..looked };
             let drawn = space.draw(true).unwrap().unwrap();
             *counts.entry(drawn.expose().to_owned()).or_default() += 1.0;
         }
@@ -252,6 +266,19 @@ mod tests {
         let expected = ROUNDS as f64 / 40.0;
         let chi: f64 = counts.values().map(|n| (n - expected).powi(2) / expected).sum();
         assert!(chi < 100.0, "chi-square {chi} with 39 degrees of freedom: above 100 once in ten million");
+    }
+
+    #[test]
+    fn what_was_drawn_in_vain_can_be_drawn_again_and_what_was_kept_cannot() {
+        let mut space = Survey::new(length(1)).unwrap().finish();
+        (0..6).for_each(|_| assert!(space.draw(true).unwrap().is_some()));
+        space.keep();
+        assert_eq!(draw_all(&mut space, true).len(), 4);
+        assert_eq!((space.free(true), space.taken()), (0, 10));
+        space.reopen();
+        assert_eq!((space.free(true), space.taken()), (4, 6));
+        space.reopen();
+        assert_eq!(draw_all(&mut space, true).len(), 4);
     }
 
     #[test]

@@ -47,6 +47,13 @@ pub fn endless(policies: &[Policy]) -> Vec<String> {
 fn of_pins(rule: &PinRule, ends_own_match: bool, warn: &mut impl FnMut(String)) {
     match (rule.rewrite, rule.valid_for, rule.rotate_every) {
         (PinRewrite::Never, Some(_), None) => warn("with rewrite: never and a valid_for, PINs expire and are never renewed".to_owned()),
+        (PinRewrite::Never, Some(valid), Some(every)) if every > valid => {
+            warn(format!(
+                "with rewrite: never, PINs that have expired after {} stay so until they are rotated after {}",
+                span(valid),
+                span(every)
+            ));
+        }
         (PinRewrite::Expired, None, None) => {
             warn("without a valid_for, PINs issued here never expire, so that rewrite: expired renews only those of others".to_owned());
         }

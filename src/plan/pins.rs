@@ -11,10 +11,15 @@
 //! The first line that holds decides. A keeper (R6) follows the PINs that are there: it issues none where there is none, and
 //! renews with `always` as with `expired`.
 
+use std::time::Duration;
+
 use super::{PinAction, PinStep, Reason};
 use crate::domain::{Timestamp, WallClock};
 use crate::inventory::{Now, StoredPin, User};
 use crate::policy::{OnLeave, PinRewrite, PinRule};
+
+/// So long after its moment a rotation still counts as foreseen: a weekend without a daemon.
+const FORESEEN_FOR: Duration = Duration::from_secs(3 * 86_400);
 
 /// What an owning policy asks for; `None`: the PINs are as it wants them.
 pub(super) fn need(rule: &PinRule, kept: bool, user: &User, now: Now) -> Option<PinStep> {
@@ -64,13 +69,19 @@ pub(super) fn touched<'u>(rule: &PinRule, action: PinAction, user: &'u User, now
 /// Whether our own ledger told that this PIN would be renewed about now (R23).
 pub(super) fn foreseen(rule: &PinRule, reason: Reason, user: &User, pin: &StoredPin, now: Now) -> bool {
     match reason {
-        Reason::PinExpired | Reason::PinAged => (pin.foreseen && expired(pin, now.wall)) || aged(rule, user, pin, now.utc),
+        Reason::PinExpired | Reason::PinAged => (pin.foreseen && expired(pin, now.wall)) || just_aged(rule, user, pin, now.utc),
         _ => false,
     }
 }
 
 pub(super) fn expired(pin: &StoredPin, now: WallClock) -> bool {
     pin.expires.is_some_and(|at| at <= now)
+}
+
+/// Whether the age was reached lately. The ledger holds no moment of rotation: a PIN that has been old for longer is old because
+/// somebody has changed `rotate_every`, and that is what limits are for.
+fn just_aged(rule: &PinRule, user: &User, pin: &StoredPin, now: Timestamp) -> bool {
+    aged(rule, user, pin, now) && !aged(rule, user, pin, now.minus(FORESEEN_FOR))
 }
 
 /// Only of a PIN that we issued is the age known.

@@ -27,6 +27,8 @@ pub struct Planner<'a> {
     places: &'a Places,
     now: Now,
     pilot: Option<&'a Pilot>,
+    /// Every cost center that some policy names is there.
+    whole: bool,
 }
 
 /// A cost center that a policy names and the database lacks: blocks that policy, not the others (R18).
@@ -85,7 +87,8 @@ struct Need {
 impl<'a> Planner<'a> {
     /// `places` holds every cost center that the policies name.
     pub fn new(policies: &'a [Policy], places: &'a Places, now: Now) -> Planner<'a> {
-        Planner { policies, places, now, pilot: None }
+        let whole = policies.iter().flat_map(named).all(|place| places.get(place).is_some());
+        Planner { policies, places, now, pilot: None, whole }
     }
 
     /// Confines changes to those whom `pilot` names (R36).
@@ -134,6 +137,9 @@ impl<'a> Planner<'a> {
     fn left(&self, user: &User, facts: &Facts) -> Verdict {
         let pin = self.left_policy(facts).and_then(|p| Some((p, pins::leave(self.policies[p].pin.as_ref()?, user, self.now)?)));
         match pin {
+            // A renamed cost center makes its policy match nobody: that must not look as if everybody had left it, or had
+            // left an earlier one for it.
+            Some((policy, _)) if !self.whole => Verdict::Skipped { policy, skip: Skip::Blocked },
             Some((policy, pin)) => self.due_unless(policy, Need { pin: Some(pin), cost_center: None }, user, facts),
             None => Verdict::Untouched(Untouched::NoPolicy),
         }
@@ -278,7 +284,6 @@ impl<'a> Planner<'a> {
         if facts.open {
             return Some(Skip::DeliveryPending);
         }
-        // A renamed cost center makes its policy match nobody: that must not look as if everybody had left it.
         if self.blocked(policy) {
             return Some(Skip::Blocked);
         }

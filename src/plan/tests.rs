@@ -216,6 +216,7 @@ fn the_table() {
         ("with an age, Always leaves a young PIN of ours", vec![rotates(Always)], user().pin_of(Some(9), Some(7199)), none(), SETTLED),
         ("with an age, Always replaces a PIN of others", vec![rotates(Always)], user().pin(Some(9), false), none(), due(Some(PinRewritten), None, 1, 1)),
         ("an old PIN of ours is rotated, as foreseen", vec![rotates(Never)], user().pin_of(None, Some(7200)), none(), due(Some(PinAged), None, 1, 0)),
+        ("one that has been old for long is not foreseen", vec![rotates(Never)], user().pin_of(None, Some(7200 + 4 * 86_400)), none(), due(Some(PinAged), None, 1, 1)),
         ("a young one is not", vec![rotates(Never)], user().pin_of(None, Some(7199)), none(), SETTLED),
         ("of a PIN of others no age is known", vec![rotates(Never)], user().pin(None, false), none(), SETTLED),
         ("a PIN of others goes with an old one of ours", vec![rotates(Expired)], user().pin_of(None, Some(9000)).pin(None, false), none(), due(Some(PinAged), None, 2, 1)),
@@ -237,6 +238,7 @@ fn the_table() {
         ("who is excluded has not left", vec![leaves(OnLeave::Delete), policy("q").without_pin()], user().pin(None, true), left(), Verdict::Untouched(Untouched::Excluded)),
         ("a user on hold loses nothing", vec![leaves(OnLeave::Delete)], user().pin(None, true), Facts { held: true, ..left() }, skipped(Skip::Held)),
         ("a cost center that was renamed is no leaving", vec![leaves(OnLeave::Delete).from("Gone")], user().pin(None, true), left(), skipped(Skip::Blocked)),
+        ("nor is one that another policy names", vec![leaves(OnLeave::Delete), policy("q").from("Gone")], user().pin(None, true), left(), skipped(Skip::Blocked)),
         ("of two policies that take turns the earlier one keeps its users", places_are_taken_in_turns(), user().at(HAS).pin(None, false), none(), due(None, Some(CostCenterDiffers), 0, 0)),
         ("and the later one is refused", places_are_taken_in_turns(), user().pin(None, false), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
         ("a move that an earlier policy would go on with is refused", vec![policy("on").from("Has PIN").to("Needs PIN"), policy("p").to("Has PIN")], user().at(OTHER).pin(None, false), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
@@ -326,6 +328,11 @@ mod linting {
             ("after one that excludes more", vec![excluded(policy("a"), &["A", "B"]), excluded(policy("p"), &["A"])], None),
             ("never with an end", vec![all(|_| {})], Some("expire and are never renewed")),
             ("never with an end and an age", vec![all(|r| r.rotate_every = Some(Duration::from_secs(9)))], None),
+            (
+                "never with an end before the age",
+                vec![all(|r| r.rotate_every = Some(Duration::from_secs(31 * 86_400)))],
+                Some("stay so until they are rotated"),
+            ),
             ("expired without an end", vec![policy("p").rewriting(PinRewrite::Expired)], Some("renews only those of others")),
             (
                 "an age beyond the end",

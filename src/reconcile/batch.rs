@@ -17,7 +17,7 @@ use crate::inventory::User;
 use crate::journal::{Journal, Lane};
 use crate::logging::chain;
 use crate::mint::{Mint, MintError};
-use crate::plan::{Failure, Planner, Step, Verdict};
+use crate::plan::{Failure, PinAction, Planner, Step, Verdict};
 use crate::report::{ChangeOutcome, Line, PassKind, Problem, Report};
 use crate::store::{Committed, Leadership, Outcome, Store, StoreError, UserChange};
 
@@ -25,6 +25,8 @@ use crate::store::{Committed, Leadership, Outcome, Store, StoreError, UserChange
 const ROUNDS: usize = 3;
 /// The same for PINs that were freed lately.
 const QUARANTINE_ROUNDS: usize = 50;
+/// Halving finds the one row that somebody has locked; where there are many, each would be waited for.
+const MOST_LOCKED: u32 = 12;
 
 pub(super) struct Batches<'a> {
     pub store: &'a Store,
@@ -117,8 +119,11 @@ impl Batches<'_> {
     /// Tries a batch; without whoever fell out, or halved, until each user is done, put off, or known to be the one at fault.
     async fn stage(&self, steps: &[Step], mint: &mut Mint, report: &mut Report) -> Result<Vec<Step>, PassError> {
         let mut waiting = vec![steps.to_vec()];
-        let mut put_off = Vec::new();
+        let (mut put_off, mut locked) = (Vec::new(), 0);
         while let Some(mut batch) = waiting.pop() {
+            if (self.watch.stop)() {
+                return Err(PassError::Stopped);
+            }
             match self.attempt(&batch, mint, report).await? {
                 Tried::Done(crowded) => put_off.extend(crowded),
                 Tried::Torn(fallen) => {
@@ -128,6 +133,7 @@ impl Batches<'_> {
                     batch.retain(|s| !fallen.contains(&s.user));
                     waiting.push(batch);
                 }
+                Tried::Refused(error) if error.kind() == "lock_timeout" && locked == MOST_LOCKED => return Err(error.into()),
                 Tried::Refused(error) => match batch.as_slice() {
                     [] => {}
                     [only] => {
@@ -135,6 +141,7 @@ impl Batches<'_> {
                         self.failed(only, "", Failure::DatabaseRefused, sentence, report);
                     }
                     several => {
+                        locked += u32::from(error.kind() == "lock_timeout");
                         debug!(users = several.len(), error.kind = error.kind(), "The database refused a batch; trying its halves");
                         let (left, right) = several.split_at(several.len() / 2);
                         waiting.extend([right.to_vec(), left.to_vec()]);
@@ -164,10 +171,12 @@ impl Batches<'_> {
         let mut fallen: Vec<Step> = Vec::new();
         let mut without = WithoutPin::default();
         let mut staged = self.plan_again(&preparing, steps, users, mint, &mut fallen, &mut without).await?;
+        // All PINs of the batch that may go: once written, nothing in the database or the journal tells of them any more.
+        let freed: HashSet<StoredValue> = staged.iter().flat_map(|s| s.user.pins.iter().map(|pin| pin.value.clone())).collect();
         let mut applied: Vec<Staged> = Vec::new();
         let mut torn = HashSet::new();
         for round in 1.. {
-            staged = self.out_of_quarantine(&preparing, staged, mint, &mut without).await?;
+            staged = self.out_of_quarantine(&preparing, staged, &freed, mint, &mut without).await?;
             let changes: Vec<UserChange> = staged.iter().map(|s| s.change.clone()).collect();
             let outcomes = match transaction.write(&changes).await {
                 Ok(outcomes) => outcomes,
@@ -203,7 +212,10 @@ impl Batches<'_> {
             let issuances = applied.iter().map(|s| s.issuance.clone()).collect();
             let batch = self.journal.planned(&self.pass, issuances, self.utc).await?;
             match transaction.commit().await {
-                Committed::Yes => self.journal.committed(batch, self.utc).await?,
+                Committed::Yes => {
+                    mint.keep_drawn();
+                    self.journal.committed(batch, self.utc).await?;
+                }
                 Committed::Refused(error) => {
                     self.journal.abandoned(batch, self.utc).await?;
                     return Ok(Tried::Refused(error));
@@ -254,10 +266,10 @@ impl Batches<'_> {
         &self,
         preparing: &Preparing<'_>,
         staged: Vec<Staged>,
+        freed: &HashSet<StoredValue>,
         mint: &mut Mint,
         without: &mut WithoutPin,
     ) -> Result<Vec<Staged>, PassError> {
-        let freed: HashSet<StoredValue> = staged.iter().flat_map(|s| s.user.pins.iter().map(|pin| pin.value.clone())).collect();
         let (mut clear, mut doubtful) = (Vec::with_capacity(staged.len()), staged);
         for _ in 0..QUARANTINE_ROUNDS {
             if doubtful.is_empty() {
@@ -290,6 +302,8 @@ impl Batches<'_> {
         }
         info!(user.id = %staged.user.id, change.kind = codes.join(","), outcome = "applied", pass.id = %self.pass,
             policy = %told.policy, reason = step_codes(&staged.step).join(","), "User {}: {}", staged.user.id, done.join(", "));
+        told.gained += u64::from(staged.step.issues() && staged.step.touched == 0);
+        told.lost += u64::from(staged.step.pin.is_some_and(|pin| pin.action == PinAction::Delete));
         self.line(&staged.step, &staged.user.login, "applied");
     }
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Ask, Balance, Looked, PassError};
+use super::{Ask, Looked, PassError};
 use crate::config::{Config, DatabaseConfig};
 use crate::inventory::{Baseline, Counts, Pulse};
 use crate::journal::JournalReader;
+use crate::plan::Step;
 use crate::plan::density::densities;
 use crate::plan::limits::{self, Figures};
 use crate::plan::tripwires::{self, Pinless};
-use crate::plan::{PinAction, Step};
 use crate::report::Report;
 use crate::store::{Reader, StoreError};
 
@@ -104,17 +104,14 @@ pub(super) async fn plan(
     if report.is_stopped() {
         looked.plan.steps.clear();
     }
-    let count = |of: fn(&Step) -> bool| looked.plan.steps.iter().filter(|step| of(step)).count() as u64;
-    looked.balance = Balance { gained: count(is_first_pin), lost: count(takes_pin) };
     Ok(())
 }
 
 /// What the next full pass is compared with: the figures with which this one began, and those served whom it found without a
 /// PIN. An import that was served must not hide a loss of as many PINs, and a PIN that we took is no loss.
-pub(super) fn baseline(counts: &Counts, balance: Balance, report: &Report) -> Baseline {
-    let not_served: u64 = report.policies.iter().map(|policy| policy.failed + policy.changed_meanwhile).sum();
-    let gained = balance.gained.saturating_sub(not_served);
-    Baseline { users: counts.users, pinless: report.pinless.map(|pinless| pinless.saturating_sub(gained) + balance.lost) }
+pub(super) fn baseline(counts: &Counts, report: &Report) -> Baseline {
+    let (gained, lost) = report.policies.iter().fold((0, 0), |(gained, lost), policy| (gained + policy.gained, lost + policy.lost));
+    Baseline { users: counts.users, pinless: report.pinless.map(|pinless| pinless.saturating_sub(gained) + lost) }
 }
 
 /// The PIN space of each policy (R8). Where it is too full, its users get no new PIN; whoever is only moved, is moved.
@@ -148,6 +145,7 @@ async fn crowding(
 /// While nothing can be delivered, nothing more is made that would have to be. Moves go on.
 fn delivery(config: &Config, ask: &Ask, looked: &mut Looked, report: &mut Report) {
     let users = looked.plan.steps.iter().filter(|step| step.issues()).count() as u64;
+    report.delivery_judged = !report.is_stopped() && (users > 0 || ask.undelivered_since.is_none());
     if let Some(stop) = tripwires::of_delivery(&config.limits.tripwires, ask.undelivered_since, ask.utc, users) {
         looked.plan.steps.retain(|step| !step.issues());
         report.stops.push(stop);
@@ -157,11 +155,6 @@ fn delivery(config: &Config, ask: &Ask, looked: &mut Looked, report: &mut Report
 /// Whether a PIN is issued that takes no other one's place.
 fn is_first_pin(step: &Step) -> bool {
     step.issues() && step.touched == 0
-}
-
-/// Whether the user may have no PIN after it.
-fn takes_pin(step: &Step) -> bool {
-    step.pin.is_some_and(|pin| pin.action == PinAction::Delete)
 }
 
 /// Asked once.

@@ -118,15 +118,6 @@ pub struct Looked {
     pub places: Places,
     pub plan: Plan,
     pub counts: Option<Counts>,
-    /// Once the plan has been judged.
-    pub balance: Balance,
-}
-
-/// How many users have a PIN after a plan that had none before, and the other way round.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Balance {
-    pub gained: u64,
-    pub lost: u64,
 }
 
 /// The outcome of a pass: what is told, and what the schedule needs.
@@ -172,7 +163,7 @@ pub async fn pass(
     watch: &Watch<'_>,
 ) -> Passed {
     let mut report = new_report(config, database, ask, false);
-    let (mut newest, mut balance) = (None, Balance::default());
+    let mut newest = None;
     let ended = async {
         // Polls come every few seconds: only what they changed is worth a write.
         if ask.kind != PassKind::Poll {
@@ -185,7 +176,6 @@ pub async fn pass(
         let judging = Instant::now();
         judge::plan(store.reader(), Some(journal.reader()), config, ask, &mut looked, &mut report).await?;
         report.plan_ms = millis(judging);
-        balance = looked.balance;
         let writing = Instant::now();
         let acted = batch::Batches {
             store,
@@ -214,7 +204,7 @@ pub async fn pass(
         tracing::warn!(error.kind = e.kind(), "Could not note the end of the pass in the journal: {}", chain(&e));
     }
     if let (Some(counts), None, false) = (report.counts, &error, report.is_stopped())
-        && let Err(e) = journal.keep_baseline(judge::baseline(&counts, balance, &report)).await
+        && let Err(e) = journal.keep_baseline(judge::baseline(&counts, &report)).await
     {
         tracing::warn!(error.kind = e.kind(), "Could not note the figures of the pass in the journal: {}", chain(&e));
     }
@@ -235,7 +225,7 @@ pub async fn look(
     let pulse = judge::pulse(reader, config, ask, report).await?;
     let now = Now { utc: ask.utc, wall: pulse.wall };
     let stopped = |report: &Report| report.is_stopped() && !report.dry_run;
-    let nothing = |places, counts| Looked { now, places, plan: Plan::new(&config.policies), counts, balance: Balance::default() };
+    let nothing = |places, counts| Looked { now, places, plan: Plan::new(&config.policies), counts };
     if stopped(report) {
         return Ok(nothing(Places::default(), None));
     }
@@ -273,7 +263,7 @@ pub async fn look(
         told.skipped.clone_from(&totals.skipped);
         told.failed = totals.failed;
     }
-    Ok(Looked { now, places, plan, counts, balance: Balance::default() })
+    Ok(Looked { now, places, plan, counts })
 }
 
 /// Joins users with what the journal knows of them; without a journal nothing is known.

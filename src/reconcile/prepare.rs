@@ -10,6 +10,8 @@ use crate::plan::{PinAction, Planner, Step, rules};
 use crate::policy::PinRule;
 use crate::store::{Move, NewPin, PinChange, PinTarget, UserChange};
 
+const DAY: i64 = 86_400;
+
 /// A user with all that will be written, journaled and told of him.
 pub(super) struct Staged {
     pub step: Step,
@@ -72,9 +74,7 @@ impl Preparing<'_> {
                 let (new, issued) = self.new_pin(step, rule, user, mint)?;
                 Some((PinTarget::New(new), PinWritten::Issued(issued)))
             }
-            PinAction::Extend => {
-                self.planner.expiry(step.policy(), user).and_then(|at| end(at, |pins, to| PinWritten::Extended { pins, to }))
-            }
+            PinAction::Extend => self.end(step, user).and_then(|at| end(at, |pins, to| PinWritten::Extended { pins, to })),
             PinAction::Expire => {
                 let at = ended(&self.database.map.cards.expires, self.planner.now().wall);
                 end(at, |pins, to| PinWritten::Expired { pins, to })
@@ -84,9 +84,18 @@ impl Preparing<'_> {
         Ok(both.map(|(to, written)| (PinChange { old: user.pins.clone(), to }, written)))
     }
 
+    /// The end that the policy gives, as the column will hold it: what the journal keeps is compared with that later.
+    fn end(&self, step: &Step, user: &User) -> Option<WallClock> {
+        let at = self.planner.expiry(step.policy(), user)?;
+        Some(match self.database.map.cards.expires.kind {
+            ExpiresKind::Date => WallClock(at.0.saturating_add(DAY - 1).div_euclid(DAY) * DAY),
+            _ => at,
+        })
+    }
+
     fn new_pin(&self, step: &Step, rule: &PinRule, user: &User, mint: &mut Mint) -> Result<(NewPin, IssuedPin), MintError> {
         let pin = mint.pin(rule)?;
-        let expires = self.planner.expiry(step.policy(), user);
+        let expires = self.end(step, user);
         let value = self.database.pin_format.encode(&pin);
         let new = NewPin { value: value.clone(), forms: PinFormat::every_form(&pin), expires };
         Ok((new, IssuedPin { pin, stored: value, expires, replaced: user.pins.clone() }))
@@ -125,7 +134,6 @@ impl Preparing<'_> {
 /// The end of a PIN that ends now. A date is written rounded up, so that a PIN lives at least as long as was promised: here
 /// the day has to have begun already.
 fn ended(column: &ExpiresMap, now: WallClock) -> WallClock {
-    const DAY: i64 = 86_400;
     match column.kind {
         ExpiresKind::Date => WallClock(now.0 - now.0.rem_euclid(DAY)),
         _ => now,

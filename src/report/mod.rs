@@ -36,6 +36,8 @@ pub struct Report {
     pub counts: Option<Counts>,
     /// Real users without any PIN, where a full pass looked for them.
     pub pinless: Option<u64>,
+    /// Whether it was looked at if mail goes.
+    pub delivery_judged: bool,
     /// One for each policy, in their order.
     pub policies: Vec<PolicyReport>,
     pub blockers: Vec<Blocker>,
@@ -72,6 +74,10 @@ pub struct PolicyReport {
     pub failed: u64,
     /// Users who were no longer as planned.
     pub changed_meanwhile: u64,
+    /// Users who had no PIN and got one.
+    pub gained: u64,
+    /// Users whose PINs were removed.
+    pub lost: u64,
 }
 
 /// One user with something wrong. The login is the site's own name for the user, and no secret.
@@ -183,7 +189,17 @@ impl ChangeKind {
 
 impl PolicyReport {
     pub fn new(policy: PolicyName) -> PolicyReport {
-        PolicyReport { policy, due: 0, refused: false, skipped: BTreeMap::new(), changes: BTreeMap::new(), failed: 0, changed_meanwhile: 0 }
+        PolicyReport {
+            policy,
+            due: 0,
+            refused: false,
+            skipped: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            failed: 0,
+            changed_meanwhile: 0,
+            gained: 0,
+            lost: 0,
+        }
     }
 
     pub fn count(&mut self, kind: ChangeKind, outcome: ChangeOutcome, by: u64) {
@@ -214,6 +230,7 @@ impl Report {
             seen: 0,
             counts: None,
             pinless: None,
+            delivery_judged: false,
             policies,
             blockers: Vec::new(),
             pilot_missing: Vec::new(),
@@ -262,8 +279,9 @@ impl Report {
         let full = self.counts.is_some() && self.error.is_none();
         match tripwire {
             Tripwire::ReadOnly | Tripwire::ClockSkew => self.clock_skew.is_some(),
-            Tripwire::DeliveryDown => full || self.due() > 0,
-            Tripwire::UsersShrunk | Tripwire::PinlessRise | Tripwire::UnexplainedPins => full,
+            Tripwire::DeliveryDown => self.delivery_judged,
+            Tripwire::UsersShrunk | Tripwire::UnexplainedPins => full,
+            Tripwire::PinlessRise => full && self.pinless.is_some(),
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) fn policy(name: &str) -> PolicyReport {
         changes: BTreeMap::new(),
         failed: 0,
         changed_meanwhile: 0,
+        gained: 0,
+        lost: 0,
     }
 }
 
@@ -49,6 +51,7 @@ pub(crate) fn quiet() -> Report {
         write_ms: 0,
         seen: 0,
         counts: Some(Counts { users: 10_000, pins: 9_980, newest: 12_345, ..Counts::default() }),
+        delivery_judged: false,
         pinless: Some(20),
         policies: vec![policy("visitors"), policy("employees")],
         blockers: vec![],
