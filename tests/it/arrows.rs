@@ -36,7 +36,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("commands", "cli clock config doctor domain explain inventory journal logging metrics plan reconcile seal store"),
     ("operate", "cli clock commands config domain inventory journal store"),
     ("once", "cli clock config deliver journal logging metrics reconcile recover report store"),
-    ("daemon", "clock config deliver domain http journal logging metrics plan reconcile recover report store"),
+    ("daemon", "clock config deliver domain http inventory journal logging metrics plan reconcile recover report store"),
 ];
 
 /// These decide: nothing in them may read a clock, roll dice, wait or log.
