@@ -138,10 +138,18 @@ fn asks(out: &mut String, policy: &Policy, planner: &Planner<'_>, index: usize, 
             },
         );
     }
-    if let Some(Placement::MoveTo(target)) = &policy.placement {
-        let found =
-            planner.target(index).map_or("which the database does not have".to_owned(), |p| format!("id {}, number {}", p.id, p.number));
-        line(out, "move to", format!("{target}: {found}"));
+    if let Some(placement) = &policy.placement {
+        let what = if matches!(placement, Placement::ByUsername(_)) { " (by user name)" } else { "" };
+        let said = match placement.of(&user.login) {
+            Ok(Some(target)) => {
+                let found = planner.target(index, user);
+                let found = found.map_or("which the database does not have".to_owned(), |p| format!("id {}, number {}", p.id, p.number));
+                format!("{target}{what}: {found}")
+            }
+            Ok(None) => "nowhere: no pattern of by_username matches".to_owned(),
+            Err(error) => format!("cannot be decided: {error}"),
+        };
+        line(out, "move to", said);
     }
 }
 

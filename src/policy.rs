@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::pattern::TooManySteps;
 use crate::domain::{CostCenterRef, Limit, Mailbox, Pattern, PinLength, PolicyName, Share, UserId, scatter};
 
 mod brakes;
@@ -27,9 +28,9 @@ impl Policy {
 
     /// Whether applying the policy makes it stop matching: then it stays the keeper of those whom it served (R6).
     pub fn ends_own_match(&self) -> bool {
-        let Some(Placement::MoveTo(target)) = &self.placement else { return false };
         let Selector { cost_center, not_cost_center, .. } = &self.selector;
-        not_cost_center.contains(target) || (!cost_center.is_empty() && !cost_center.contains(target))
+        let ends = |target: &CostCenterRef| not_cost_center.contains(target) || (!cost_center.is_empty() && !cost_center.contains(target));
+        self.placement.as_ref().is_some_and(|placement| placement.targets().all(ends))
     }
 }
 
@@ -95,10 +96,57 @@ pub enum OnLeave {
     Delete,
 }
 
-/// `cost_center`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// `cost_center` (R18).
+#[derive(Clone, Debug)]
 pub enum Placement {
     MoveTo(CostCenterRef),
+    /// The first pattern that matches the login decides; none: the user is not moved. Never empty.
+    ByUsername(Vec<Rule>),
+}
+
+/// One line of `cost_center.by_username`.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// `None`: everybody.
+    pub pattern: Option<Pattern>,
+    pub target: CostCenterRef,
+}
+
+impl Placement {
+    /// Every cost center that it names.
+    pub fn targets(&self) -> impl Iterator<Item = &CostCenterRef> {
+        match self {
+            Placement::MoveTo(target) => std::slice::from_ref(target).iter().collect::<Vec<_>>(),
+            Placement::ByUsername(rules) => rules.iter().map(|rule| &rule.target).collect(),
+        }
+        .into_iter()
+    }
+
+    /// Where a user with this login belongs; `None`: nowhere else.
+    ///
+    /// # Errors
+    /// A pattern before the one that would decide cannot be decided itself.
+    pub fn of(&self, login: &str) -> Result<Option<&CostCenterRef>, TooManySteps> {
+        match self {
+            Placement::MoveTo(target) => Ok(Some(target)),
+            Placement::ByUsername(rules) => {
+                for rule in rules {
+                    if rule.pattern.as_ref().map_or(Ok(true), |pattern| pattern.matches(login))? {
+                        return Ok(Some(&rule.target));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether it says of everybody where he belongs.
+    pub fn places_everybody(&self) -> bool {
+        match self {
+            Placement::MoveTo(_) => true,
+            Placement::ByUsername(rules) => rules.iter().any(|rule| rule.pattern.is_none()),
+        }
+    }
 }
 
 /// `notify`.

@@ -9,7 +9,7 @@ use super::read::{Field, Section};
 use super::templates::Templates;
 use crate::domain::template::Variable;
 use crate::domain::{CostCenterRef, Pattern, PinFormat, PolicyName};
-use crate::policy::{Notify, Placement, Policy, PolicyLimits, Recipient, Selector};
+use crate::policy::{Notify, Placement, Policy, PolicyLimits, Recipient, Rule, Selector};
 
 /// What of the rest of the configuration a policy is judged by.
 pub(super) struct Around<'a> {
@@ -112,9 +112,11 @@ pub(super) fn texts(field: &Field<'_>, of: &str) -> Vec<String> {
 
 fn placement(field: &Field<'_>, around: &Around<'_>) -> Option<Placement> {
     let mut section = field.section("{move_to: NAME or number}")?;
-    let by_username = section.later("by_username", "cost centers by user name");
-    let target =
-        section.required_unless(by_username, "move_to", "the name or number of a cost center").and_then(|field| cost_center(&field));
+    let by_username = section.field("by_username");
+    let move_to = section.required_unless(by_username.is_some(), "move_to", "the name or number of a cost center, or by_username instead");
+    if let (Some(by), Some(_)) = (&by_username, &move_to) {
+        by.problem("move_to is given too; keep one of the two");
+    }
     section.finish();
     if !around.cost_centers_verified {
         field.problem(
@@ -122,7 +124,33 @@ fn placement(field: &Field<'_>, around: &Around<'_>) -> Option<Placement> {
              then say cost_centers: {verified: true} there",
         );
     }
-    target.map(Placement::MoveTo)
+    match (move_to, by_username) {
+        (Some(field), None) => cost_center(&field).map(Placement::MoveTo),
+        (None, Some(field)) => self::by_username(&field).map(Placement::ByUsername),
+        _ => None,
+    }
+}
+
+fn by_username(field: &Field<'_>) -> Option<Vec<Rule>> {
+    let shape = "patterns with their cost centers, such as {pattern: '.*@example[.]com', name: Employees}";
+    let items = field.list(shape)?;
+    if items.is_empty() {
+        return field.misfit("one pattern or more");
+    }
+    let mut rules: Vec<Rule> = Vec::new();
+    for item in &items {
+        let Some(mut section) = item.section("{pattern: '.*@example[.]com', name: Employees}") else { continue };
+        let pattern_field = section.required("pattern", "a regular expression in single quotes, for the whole user name");
+        let target = section.required("name", "the name or number of a cost center").and_then(|field| cost_center(&field));
+        section.finish();
+        if rules.iter().any(|rule| rule.pattern.is_none()) {
+            field.reader.warn(format!("{}: never decides, because a pattern before it takes everybody", item.key));
+        }
+        if let (Some(pattern_field), Some(target)) = (pattern_field, target) {
+            rules.push(Rule { pattern: pattern(&pattern_field), target });
+        }
+    }
+    (rules.len() == items.len()).then_some(rules)
 }
 
 /// `makes_pin`: there is a credential that somebody must be told (product rule R30).

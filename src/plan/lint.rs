@@ -86,11 +86,11 @@ fn covers(earlier: &Selector, later: &Selector) -> bool {
 /// An earlier policy that accepts the cost center which this one moves to, and moves elsewhere. A later one does not come to
 /// it: this policy keeps its users, or still matches them.
 fn moves_on(policies: &[Policy], index: usize) -> Option<&Policy> {
-    let Placement::MoveTo(target) = policies[index].placement.as_ref()?;
+    let placement = policies[index].placement.as_ref()?;
     policies[..index].iter().find(|earlier| {
         let Selector { cost_center, not_cost_center, .. } = &earlier.selector;
-        let accepts = (cost_center.is_empty() || cost_center.contains(target)) && !not_cost_center.contains(target);
-        let elsewhere = matches!(&earlier.placement, Some(Placement::MoveTo(other)) if other != target);
-        accepts && elsewhere && !covers(&earlier.selector, &policies[index].selector)
+        let accepts = |place| (cost_center.is_empty() || cost_center.contains(place)) && !not_cost_center.contains(place);
+        let elsewhere = |place| earlier.placement.iter().flat_map(Placement::targets).any(|other| other != place);
+        placement.targets().any(|place| accepts(place) && elsewhere(place)) && !covers(&earlier.selector, &policies[index].selector)
     })
 }

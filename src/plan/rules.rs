@@ -122,7 +122,9 @@ impl<'a> Planner<'a> {
         if policy.excludes() {
             return Verdict::Untouched(Untouched::Excluded);
         }
-        let need = self.need(policy, owner, user);
+        let Ok(need) = self.need(policy, owner, user) else {
+            return Verdict::Failed { policy: owner.policy, failure: Failure::PatternSteps };
+        };
         if need.pin.is_none() && need.cost_center.is_none() {
             return Verdict::Settled { policy: owner.policy };
         }
@@ -229,22 +231,23 @@ impl<'a> Planner<'a> {
         undecided.map_or(Ok(None), Err)
     }
 
-    fn need(&self, policy: &Policy, owner: Owner, user: &User) -> Need {
+    fn need(&self, policy: &Policy, owner: Owner, user: &User) -> Result<Need, TooManySteps> {
         let pin = policy.pin.as_ref().and_then(|rule| pins::need(rule, owner.kept, user, self.now));
-        let cost_center = match &policy.placement {
-            Some(Placement::MoveTo(target)) if !owner.kept => match self.places.get(target) {
-                Some(place) if in_place(user.cost_center, place) => None,
-                _ => Some(Reason::CostCenterDiffers),
-            },
-            _ => None,
-        };
-        Need { pin, cost_center }
+        let mut cost_center = None;
+        if !owner.kept
+            && let Some(placement) = &policy.placement
+            && let Some(target) = placement.of(&user.login)?
+            && !self.places.get(target).is_some_and(|place| in_place(user.cost_center, place))
+        {
+            cost_center = Some(Reason::CostCenterDiffers);
+        }
+        Ok(Need { pin, cost_center })
     }
 
     /// Whether the user, once `need` is done, would be owned by another policy that is not content with it: the two would
     /// take turns, or a second pass would go on where this one ended (R13, I9). Only a move changes the owner.
     fn is_undone(&self, policy: usize, need: Need, user: &User) -> bool {
-        let Some(place) = need.cost_center.and_then(|_| self.target(policy)) else { return false };
+        let Some(place) = need.cost_center.and_then(|_| self.target(policy, user)) else { return false };
         let place = Membership { id: place.id, number: place.number };
         let keeper = self.policies[policy].ends_own_match().then_some(policy);
         let Ok(Some(next)) = self.owner_at(user, place, keeper) else { return false };
@@ -255,8 +258,9 @@ impl<'a> Planner<'a> {
         if let (Some(step), Some(rule)) = (need.pin, &self.policies[policy].pin) {
             after.pins = self.pins_after(step, rule, user);
         }
-        let next_need = self.need(&self.policies[next.policy], next, &after);
-        next_need.pin.is_some() || next_need.cost_center.is_some()
+        // What cannot be decided then fails then, and changes nothing.
+        let next = self.need(&self.policies[next.policy], next, &after);
+        next.is_ok_and(|next| next.pin.is_some() || next.cost_center.is_some())
     }
 
     /// The user's PINs once `step` is done. What a new one is does not matter: it has no value here.
@@ -331,12 +335,10 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Where a step of `policy` moves its user.
-    pub fn target(&self, policy: usize) -> Option<&'a CostCenter> {
-        match &self.policies[policy].placement {
-            Some(Placement::MoveTo(target)) => self.places.get(target),
-            None => None,
-        }
+    /// Where a step of `policy` moves `user`.
+    pub fn target(&self, policy: usize, user: &User) -> Option<&'a CostCenter> {
+        let target = self.policies[policy].placement.as_ref()?.of(&user.login).ok().flatten()?;
+        self.places.get(target)
     }
 }
 
@@ -344,7 +346,8 @@ impl<'a> Planner<'a> {
 /// somebody asked for may do it (R13).
 pub fn never_ends(policy: &Policy) -> bool {
     let endless = |rule: &PinRule| rule.rewrite == PinRewrite::Always && rule.rotate_every.is_none();
-    policy.pin.as_ref().is_some_and(endless) && !policy.ends_own_match()
+    let moves_all = policy.ends_own_match() && policy.placement.as_ref().is_some_and(Placement::places_everybody);
+    policy.pin.as_ref().is_some_and(endless) && !moves_all
 }
 
 /// Both halves must agree: a half-moved user is moved again (R18).
@@ -367,6 +370,6 @@ pub fn recipient(policy: &Policy, user: &User) -> Result<Option<Mailbox>, NotAMa
 
 /// Every cost center that a policy names.
 pub fn named(policy: &Policy) -> BTreeSet<&CostCenterRef> {
-    let target = policy.placement.as_ref().map(|Placement::MoveTo(target)| target);
-    policy.selector.cost_center.iter().chain(&policy.selector.not_cost_center).chain(target).collect()
+    let targets = policy.placement.iter().flat_map(Placement::targets);
+    policy.selector.cost_center.iter().chain(&policy.selector.not_cost_center).chain(targets).collect()
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::{CostCenter, CostCenterId, CostCenterRef, Limit, Mailbox, Pattern, PinFormat, PolicyName, Share, Timestamp, WallClock};
 use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPin, User};
 use crate::policy::samples::rule;
-use crate::policy::{Notify, OnLeave, Pilot, PinRewrite, PinRule, Placement, PolicyLimits, Recipient, Selector};
+use crate::policy::{Notify, OnLeave, Pilot, PinRewrite, PinRule, Placement, PolicyLimits, Recipient, Rule, Selector};
 
 const NOW: Now = Now { utc: Timestamp(1_000_000), wall: WallClock(1_003_600) };
 const NEEDS: Membership = Membership { id: CostCenterId(1), number: 100 };
@@ -40,6 +40,15 @@ impl Policy {
     }
     fn to(mut self, name: &str) -> Policy {
         self.placement = Some(Placement::MoveTo(CostCenterRef::Name(name.into())));
+        self
+    }
+    /// By user name: patterns and where to; an empty pattern is everybody.
+    fn by_name(mut self, rules: &[(&str, &str)]) -> Policy {
+        let rule = |(pattern, name): &(&str, &str)| Rule {
+            pattern: (!pattern.is_empty()).then(|| Pattern::parse(pattern).unwrap()),
+            target: CostCenterRef::Name((*name).into()),
+        };
+        self.placement = Some(Placement::ByUsername(rules.iter().map(rule).collect()));
         self
     }
     fn telling(mut self, to: Recipient) -> Policy {
@@ -244,6 +253,13 @@ fn the_table() {
         ("a move that an earlier policy would go on with is refused", vec![policy("on").from("Has PIN").to("Needs PIN"), policy("p").to("Has PIN")], user().at(OTHER).pin(None, false), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
         ("a move to where an earlier policy is content is none", vec![policy("there").from("Has PIN"), policy("p").to("Has PIN")], user(), none(), Verdict::Due(Step { policy: 1, cost_center: Some(CostCenterDiffers), ..step(7, Some(PinMissing), 0, 0) })),
         ("an earlier policy that would cap what this one issues is refused", vec![caps(Never).from("Has PIN"), policy("p").to("Has PIN")], user(), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
+        ("by user name the first pattern that matches decides", vec![policy("p").without_pin().by_name(&[("x", "Gone2"), ("visitor@.*", "Has PIN"), ("", "Needs PIN")])], user(), none(), skipped(Skip::Blocked)),
+        ("where all its cost centers are there", vec![policy("p").without_pin().by_name(&[("x", "Needs PIN"), ("visitor@.*", "Has PIN"), ("", "Needs PIN")])], user(), none(), due(None, Some(CostCenterDiffers), 0, 0)),
+        ("whom no pattern matches is not moved", vec![policy("p").without_pin().by_name(&[("x", "Has PIN")])], user(), none(), SETTLED),
+        ("who is where the name says is settled", vec![policy("p").without_pin().by_name(&[("visitor@.*", "Needs PIN"), ("", "Has PIN")])], user(), none(), SETTLED),
+        ("a name that cannot be decided fails", vec![policy("p").without_pin().by_name(&[(ENDLESS, "Has PIN")])], user().login(&long), none(), Verdict::Failed { policy: 0, failure: Failure::PatternSteps }),
+        ("a move by name that an earlier policy would go on with is refused", vec![policy("on").from("Has PIN").to("Needs PIN"), policy("p").by_name(&[("visitor@.*", "Has PIN")])], user().at(OTHER).pin(None, false), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
+        ("by name too, a policy that moves its users out of its match keeps them", vec![visitors().by_name(&[("", "Has PIN")]).rewriting(Expired)], user().at(HAS).pin(Some(-9), true), kept(), due(Some(PinExpired), None, 1, 0)),
         ("a pattern that cannot be decided makes the user fail under its policy", vec![policy("q").for_logins("x"), policy("p").for_logins(ENDLESS), policy("r")], user().login(&long), none(), Verdict::Failed { policy: 1, failure: Failure::PatternSteps }),
         ("unless an earlier policy owns the user", vec![policy("q").telling(Recipient::Nobody), policy("p").for_logins(ENDLESS)], user().login(&long), none(), issue()),
         ("or another condition of the policy fails", vec![policy("p").for_logins(ENDLESS).from("Has PIN"), policy("r").telling(Recipient::Nobody)], user().login(&long), none(), Verdict::Due(Step { policy: 1, ..step(7, Some(PinMissing), 0, 0) })),
@@ -370,6 +386,8 @@ mod linting {
         let told = endless(&[always()]);
         assert!(told[0].starts_with("policy p: rewrite: always gives everybody a new PIN in each pass"), "{told:?}");
         assert_eq!(endless(&[always().to("B")]).len(), 1, "a move that the match does not read ends nothing");
+        assert_eq!(endless(&[always().from("A").by_name(&[("x", "B")])]).len(), 1, "whom no pattern matches stays");
+        assert_eq!(endless(&[always().from("A").by_name(&[("x", "B"), ("", "C")])]), [""; 0]);
     }
 }
 

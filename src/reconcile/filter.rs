@@ -27,10 +27,13 @@ pub(super) fn due(policies: &[Policy], places: &Places, now: WallClock) -> DueFi
                 filter.everybody = Some(InCostCenter::Any);
             }
         }
-        if let Some(Placement::MoveTo(target)) = &policy.placement
-            && let Some(target) = places.get(target)
-        {
-            filter.to_move.push((within, target.clone()));
+        match &policy.placement {
+            Some(Placement::MoveTo(target)) => {
+                filter.to_move.extend(places.get(target).map(|target| (within, target.clone())));
+            }
+            // Whose place is which, SQL cannot tell.
+            Some(Placement::ByUsername(_)) => join(&mut filter.everybody, &within),
+            None => {}
         }
     }
     filter

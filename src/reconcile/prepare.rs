@@ -34,7 +34,7 @@ impl Preparing<'_> {
     /// When no PIN can be drawn.
     pub(super) fn stage(&self, step: Step, user: User, mint: &mut Mint) -> Result<Staged, MintError> {
         let policy = &self.config.policies[step.policy()];
-        let target = step.cost_center.and_then(|_| self.planner.target(step.policy()));
+        let target = step.cost_center.and_then(|_| self.planner.target(step.policy(), &user));
         let (change, written) = match (step.pin, &policy.pin) {
             (Some(pin), Some(rule)) => self.pins(pin.action, &step, rule, &user, mint).map(Option::unzip)?,
             _ => (None, None),

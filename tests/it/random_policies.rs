@@ -155,8 +155,18 @@ fn policy(dice: &mut Dice, n: usize, longest: usize) -> String {
         }
         out.push_str("}\n");
     }
-    if dice.chance(40) {
-        let _ = writeln!(out, "    cost_center: {{move_to: {}}}", dice.one(&CENTERS[1..]).0);
+    match dice.upto(10) {
+        0..4 => _ = writeln!(out, "    cost_center: {{move_to: {}}}", dice.one(&CENTERS[1..]).0),
+        4 | 5 => {
+            let rules: Vec<String> = (0..1 + dice.upto(3))
+                .map(|_| {
+                    let pattern = dice.one(&["anna.*", "(?i)user.*", ".*@staff.*", ".*"]);
+                    format!("{{pattern: '{pattern}', name: {}}}", dice.one(&CENTERS[1..]).0)
+                })
+                .collect();
+            let _ = writeln!(out, "    cost_center: {{by_username: [{}]}}", rules.join(", "));
+        }
+        _ => {}
     }
     let _ = writeln!(
         out,
