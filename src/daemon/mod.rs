@@ -107,11 +107,11 @@ impl Shared {
         for check in reader.inspect(&reconcile::needs(&self.config)).await {
             match check.verdict {
                 CheckVerdict::Ok => {}
-                CheckVerdict::Warning => warn!("Inspection: {}: {}; {}", check.name, check.found, check.advice),
-                CheckVerdict::Failed if !forbids(&check) => warn!("Inspection: {}: {}; {}", check.name, check.found, check.advice),
+                CheckVerdict::Warning => warn!("Inspection: {}: {} → {}", check.name, check.found, check.advice),
+                CheckVerdict::Failed if !forbids(&check) => warn!("Inspection: {}: {} → {}", check.name, check.found, check.advice),
                 CheckVerdict::Failed => {
-                    error!("Inspection: {}: {}; {}", check.name, check.found, check.advice);
-                    failed.push(format!("{}: {}; {}", check.name, check.found, check.advice));
+                    error!("Inspection: {}: {} → {}", check.name, check.found, check.advice);
+                    failed.push(format!("{}: {} → {}", check.name, check.found, check.advice));
                 }
             }
         }

@@ -2,7 +2,7 @@
 //! inside; the next pass is the retry.
 //!
 //! 1. **Look**: one streamed read, joined with what the journal knows; of each due user 16 bytes stay in memory.
-//! 2. **Judge** (`judge.rs`): tripwires before the read, limits after it, per policy. What exceeds them changes nothing.
+//! 2. **Judge** (`judge.rs`): tripwires around the read, limits after it, per policy. What exceeds them changes nothing.
 //! 3. **Act**: batches, most urgent first (`batch.rs`). With the stream closed, each takes the write lock, reads its users
 //!    again, plans them again, draws, writes, tells the journal, and commits.
 

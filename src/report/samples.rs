@@ -24,17 +24,7 @@ pub(crate) fn golden(name: &str, actual: &str) {
 }
 
 pub(crate) fn policy(name: &str) -> PolicyReport {
-    PolicyReport {
-        policy: PolicyName(name.to_owned()),
-        due: 0,
-        refused: false,
-        skipped: BTreeMap::new(),
-        changes: BTreeMap::new(),
-        failed: 0,
-        changed_meanwhile: 0,
-        gained: 0,
-        lost: 0,
-    }
+    PolicyReport::new(PolicyName(name.to_owned()))
 }
 
 /// A full pass that found nothing to do.
