@@ -187,8 +187,15 @@ pub fn private(path: &Path, content: &str, owner: Option<(u32, u32)>) {
     }
 }
 
+/// A port that is free and stays so: below those that the system gives to outgoing connections, one of which could take it
+/// between this look and the start of the server.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    loop {
+        let port = rand::random_range(10_240..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Runs `command` in `dir` until the standard input of the answer is closed, as the end of this process does.

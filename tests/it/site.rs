@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::pg::TestDb;
+use crate::pg::{TestDb, free_port};
 use crate::smtp::{SmtpServer, Stopped};
 
 const CREDKEEPER: &str = env!("CARGO_BIN_EXE_credkeeper");
@@ -349,10 +348,6 @@ async fn get(port: u16, path: &str) -> Option<(u16, String)> {
     stream.read_to_string(&mut answer).await.ok()?;
     let status = answer.split(' ').nth(1)?.parse().ok()?;
     Some((status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 // --- mails ---

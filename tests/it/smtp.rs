@@ -6,6 +6,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::pg::free_port;
+
 /// A running server. It ends when this is dropped, and also when the test's process dies.
 pub struct SmtpServer {
     pub port: u16,
@@ -58,10 +60,11 @@ impl SmtpServer {
         Stopped { port: self.port, directory }
     }
 
-    /// All messages accepted so far, in order.
+    /// All messages accepted so far, in order. Of a line that is being written only the end is missing: it comes next time.
     pub fn mails(&self) -> Vec<Received> {
         let text = std::fs::read_to_string(self.directory.path().join("mails.jsonl")).expect("the server's record");
-        text.lines().map(|line| received(&serde_json::from_str(line).expect("a line of the server's record"))).collect()
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| received(&serde_json::from_str(line).expect("a line of the server's record"))).collect()
     }
 
     /// Everything that clients said, decrypted, whatever became of it.
@@ -75,6 +78,8 @@ impl SmtpServer {
         let mut child = Command::new(python())
             .arg(script)
             .arg(directory.path())
+            // A port of its own that no outgoing connection can take while the server is down; what `options` say comes later.
+            .args(["--port", &free_port().to_string()])
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
