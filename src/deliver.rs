@@ -451,7 +451,8 @@ impl Loop {
 
 fn after_image(mail: &PendingMail) -> AfterImage {
     // Only the credential counts: who was moved on meanwhile still needs to know the PIN.
-    AfterImage { user: mail.user, pins: mail.written.pins.clone(), gone: Vec::new(), cost_center: None }
+    let Written { user, pins, code, password, .. } = mail.written.clone();
+    AfterImage { pins, code, password, ..AfterImage::of(user) }
 }
 
 fn counted_as(delivery: &Verdict) -> Option<MailOutcome> {

@@ -28,7 +28,7 @@ pub async fn inspect(config: &Config) -> Vec<Check> {
         match Reader::connect(database).await {
             Err(error) => checks.push(Check::failed("database", chain(&error), "see databases in the configuration")),
             Ok(reader) => {
-                let found = reader.inspect(&reconcile::needs(config)).await;
+                let found = reader.inspect().await;
                 let reachable = !found.iter().any(|c| c.verdict == CheckVerdict::Failed);
                 checks.extend(found);
                 if reachable {

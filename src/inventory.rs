@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{CostCenter, CostCenterId, CostCenterRef, PinFormat, PinLength, PolicyName, StoredValue, Timestamp, UserId, WallClock};
+use crate::domain::{Credential, CostCenter, CostCenterId, CostCenterRef, PinFormat, PinLength, PolicyName, StoredValue, Timestamp, UserId, WallClock};
 
 /// A row of `users` with its credentials, as read.
 #[derive(Clone, PartialEq, Debug)]
@@ -20,6 +20,10 @@ pub struct User {
     pub pins: Vec<StoredPin>,
     /// How many values of the card column no PIN form explains.
     pub cards: u32,
+    /// The card assignment code as stored; `None`: there is none, or no policy asks.
+    pub code: Option<StoredValue>,
+    /// `None`: there is none, or no policy asks.
+    pub password: Option<StoredPassword>,
 }
 
 /// Whether a row of `users` is somebody (R5).
@@ -58,6 +62,21 @@ impl StoredPin {
     /// As a store reads it: nothing is known of where it came from.
     pub fn found(value: StoredValue, expires: Option<WallClock>) -> StoredPin {
         StoredPin { value, expires, issued: None, foreseen: false }
+    }
+}
+
+/// The password of a user, as stored.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StoredPassword {
+    pub value: StoredValue,
+    /// When we issued this very one, as our ledger says; `None`: somebody else did. Filled in by the journal.
+    pub issued: Option<Timestamp>,
+}
+
+impl StoredPassword {
+    /// As a store reads it.
+    pub fn found(value: StoredValue) -> StoredPassword {
+        StoredPassword { value, issued: None }
     }
 }
 
@@ -125,6 +144,9 @@ pub struct Counts {
     pub pins: u64,
     /// The same by their number of digits, 1 to 16; `None` where the form hides it.
     pub by_length: Option<[u64; PinLength::MAX as usize]>,
+    /// Card assignment codes and passwords; 0 where no policy asks.
+    pub codes: u64,
+    pub passwords: u64,
     /// Values that would be PINs if `pin_format` were another one.
     pub foreign: Foreign,
     /// The greatest user id of all rows; 0 in an empty table.
@@ -150,6 +172,15 @@ pub struct Foreign {
 }
 
 impl Counts {
+    /// Stored credentials of this kind.
+    pub fn of(&self, kind: Credential) -> u64 {
+        match kind {
+            Credential::Pin => self.pins,
+            Credential::Code => self.codes,
+            Credential::Password => self.passwords,
+        }
+    }
+
     /// PINs that a new one of this length could meet; where the form hides lengths, all of them.
     pub fn of_length(&self, length: PinLength) -> u64 {
         self.by_length.map_or(self.pins, |by_length| by_length[length.digits() - 1])

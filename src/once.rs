@@ -155,7 +155,7 @@ fn ask(asked: &Once) -> Ask {
 
 /// `forbids` says which failed checks end it.
 async fn inspect(config: &Config, reader: &Reader, forbids: fn(&Check) -> bool) -> Result<(), OnceError> {
-    let checks = reader.inspect(&reconcile::needs(config)).await;
+    let checks = reader.inspect().await;
     let (bad, rest): (Vec<&Check>, Vec<&Check>) = checks.iter().partition(|check| forbids(check));
     for Check { name, found, advice, .. } in rest.iter().filter(|check| check.verdict != CheckVerdict::Ok) {
         warn!("Inspection: {name}: {found} → {advice}");

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use crate::domain::pattern::TooManySteps;
-use crate::domain::{CostCenterRef, Limit, Mailbox, Pattern, PinLength, PolicyName, Share, UserId, scatter};
+use crate::domain::{Alphabet, CostCenterRef, Credential, Limit, Mailbox, Pattern, PinLength, PolicyName, Share, UserId, scatter};
 
 mod brakes;
+mod needs;
 
 pub use brakes::{Pilot, Tripwires};
+pub use needs::Needs;
 
 /// One entry of `policies`. The first whose selector accepts a user owns that user (R1).
 #[derive(Clone, Debug)]
@@ -15,6 +17,9 @@ pub struct Policy {
     pub name: PolicyName,
     pub selector: Selector,
     pub pin: Option<PinRule>,
+    /// `card_assignment_code`.
+    pub code: Option<CodeRule>,
+    pub password: Option<PasswordRule>,
     pub placement: Option<Placement>,
     pub notify: Notify,
     pub limits: PolicyLimits,
@@ -23,7 +28,13 @@ pub struct Policy {
 impl Policy {
     /// A policy that asks for nothing excludes its users from the later ones (R1).
     pub fn excludes(&self) -> bool {
-        self.pin.is_none() && self.placement.is_none()
+        self.credentials().next().is_none() && self.placement.is_none()
+    }
+
+    /// The kinds of credential that it gives.
+    pub fn credentials(&self) -> impl Iterator<Item = Credential> {
+        let given = [self.pin.is_some(), self.code.is_some(), self.password.is_some()];
+        Credential::ALL.into_iter().zip(given).filter(|(_, given)| *given).map(|(kind, _)| kind)
     }
 
     /// Whether applying the policy makes it stop matching: then it stays the keeper of those whom it served (R6).
@@ -65,6 +76,8 @@ pub struct PinRule {
     /// For how long a PIN that was freed goes to nobody.
     pub quarantine: Duration,
     pub on_leave: OnLeave,
+    /// A valid PIN that is there already is told with whatever else the user gets (R16).
+    pub send_existing: bool,
 }
 
 impl PinRule {
@@ -84,6 +97,32 @@ pub enum PinRewrite {
     /// Each expired PIN keeps its digits and gets a new end; needs `valid_for`.
     Extend,
     /// A new PIN at each selection; with `rotate_every`, whenever a PIN is not a young one of ours.
+    Always,
+}
+
+/// `card_assignment_code` (R14).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CodeRule {
+    pub length: PinLength,
+    pub rewrite: Rewrite,
+}
+
+/// `password` (R15).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PasswordRule {
+    /// Characters.
+    pub length: usize,
+    pub alphabet: Alphabet,
+    pub rewrite: Rewrite,
+    /// Renewed at this age, where our ledger tells it.
+    pub rotate_every: Option<Duration>,
+}
+
+/// `rewrite` of a code or a password. Both issue where there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Rewrite {
+    Never,
+    /// A new one at each selection; of a password with `rotate_every`, whenever it is not a young one of ours.
     Always,
 }
 
@@ -192,6 +231,7 @@ pub(crate) mod samples {
             allow_dense: false,
             quarantine: Duration::ZERO,
             on_leave: OnLeave::Keep,
+            send_existing: false,
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::store::{AfterImage, Store};
 
 /// What must stand in the database if the issuance was committed.
 pub fn after_image(written: &Written) -> AfterImage {
-    AfterImage { user: written.user, pins: written.pins.clone(), gone: written.gone.clone(), cost_center: written.cost_center.clone() }
+    let Written { user, pins, gone, code, password, cost_center, issuance: _ } = written.clone();
+    AfterImage { user, pins, gone, code, password, cost_center }
 }
 
 /// Resolves every planned batch. At start and before each pass, when the caller leads and nobody else writes.

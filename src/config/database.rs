@@ -10,6 +10,7 @@ use super::secrets::{refuse_foreign, secret};
 use super::url::{self, Url, is_loopback};
 use super::{DatabaseConfig, DatabaseTarget};
 use crate::domain::{PinFormat, Secret};
+use crate::policy::Needs;
 use crate::tls::Verify;
 
 const PROFILES: [(&str, Profile); 4] =
@@ -56,6 +57,7 @@ fn database(mut section: Section<'_>) -> Option<DatabaseConfig> {
         connect_timeout,
         statement_timeout,
         pin_format,
+        needs: Needs::default(), // the policies come later
         template_user: Some(template_user).filter(|user| !user.is_empty()),
     })
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::domain::{Limit, Mailbox, PinFormat, Secret, Template};
-use crate::policy::{Pilot, Policy, Tripwires};
+use crate::policy::{Needs, Pilot, Policy, Tripwires};
 use crate::tls::{TlsSettings, Verify};
 
 use read::Reader;
@@ -79,6 +79,8 @@ pub struct DatabaseConfig {
     pub connect_timeout: Duration,
     pub statement_timeout: Duration,
     pub pin_format: PinFormat,
+    /// What its policies need of the schema.
+    pub needs: Needs,
     pub template_user: Option<String>,
 }
 

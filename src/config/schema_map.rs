@@ -26,8 +26,20 @@ pub struct UsersMap {
     pub name: String,
     pub surname: String,
     pub source: Option<String>,
+    /// Absent: there are no passwords.
+    pub password: Option<String>,
+    /// The card assignment code, formerly PUK; absent: there are none.
+    pub puk: Option<GuessedColumn>,
     pub is_user: Test,
     pub is_deleted: Option<Test>,
+}
+
+/// A column whose shipped name is a guess.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuessedColumn {
+    pub column: String,
+    /// A feature that writes it is refused while `false`.
+    pub verified: bool,
 }
 
 /// A closed set of tests on a column, so that one map serves every dialect and no SQL text is ever configured.

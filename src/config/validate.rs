@@ -12,6 +12,7 @@ use super::schedule::schedule;
 use super::templates::templates;
 use super::yaml::{NOTHING, Node};
 use super::{Config, DatabaseConfig, DatabaseTarget, JournalConfig, database, mode};
+use crate::policy::Needs;
 
 /// Notes every problem in `reader`; `None`, or a configuration not to be used, if there is one.
 pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Config> {
@@ -55,12 +56,14 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
     root.finish();
 
     let policies = policies?;
+    let mut databases = databases?;
+    databases.iter_mut().for_each(|database| database.needs = Needs::of(&policies, pilot.as_ref()));
     not_built(reader, mail.take_back);
     Some(Config {
         path: path.to_owned(),
         mode,
         pilot,
-        databases: databases?,
+        databases,
         schedule,
         limits: limits.global,
         policies,

@@ -104,7 +104,7 @@ impl Shared {
     /// `forbids` says which failed checks end it.
     async fn inspect(&self, reader: &Reader, forbids: fn(&Check) -> bool) -> Result<(), DaemonError> {
         let mut failed = Vec::new();
-        for check in reader.inspect(&reconcile::needs(&self.config)).await {
+        for check in reader.inspect().await {
             match check.verdict {
                 CheckVerdict::Ok => {}
                 CheckVerdict::Warning => warn!("Inspection: {}: {} → {}", check.name, check.found, check.advice),

@@ -1,6 +1,8 @@
 //! Values that have a rule. No I/O, no clock, no chance: everything here is a function of its arguments.
 
 pub mod alike;
+pub mod alphabet;
+pub mod credential;
 pub mod ids;
 pub mod mailbox;
 pub mod pattern;
@@ -13,12 +15,14 @@ pub mod template;
 pub mod time;
 
 pub use alike::alike;
+pub use alphabet::Alphabet;
+pub use credential::{Credential, Each};
 pub use ids::{CostCenter, CostCenterId, CostCenterRef, IssuanceId, PassId, PolicyName, UserId};
 pub use mailbox::Mailbox;
 pub use pattern::{Pattern, TooManySteps};
 pub use pin::{PinFormat, PinLength};
 pub use printable::printable;
-pub use secret::{Key, Pin, Secret, StoredValue};
+pub use secret::{Code, Key, Password, Pin, Secret, StoredValue};
 pub use share::{Limit, Share};
 pub use template::Template;
 pub use time::{Timestamp, WallClock};

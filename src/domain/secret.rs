@@ -35,6 +35,14 @@ secret_text!(
     Pin
 );
 secret_text!(
+    /// A card assignment code in plain digits. Text, never a number.
+    Code
+);
+secret_text!(
+    /// A user's password.
+    Password
+);
+secret_text!(
     /// A credential as the database holds it. As secret as the PIN: the MD5 of six digits *is* the six digits.
     StoredValue
 );

@@ -4,9 +4,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 use super::error::JournalError;
-use super::{Announcement, NewIssuance};
+use super::{Announcement, ExistingPin, NewIssuance};
 use crate::domain::pin::digest_of;
-use crate::domain::{CostCenter, CostCenterId, IssuanceId, Key, Mailbox, Pin, StoredValue, UserId};
+use crate::domain::{Code, CostCenter, CostCenterId, IssuanceId, Key, Mailbox, Password, Pin, StoredValue, UserId, WallClock};
 use crate::seal::{Fingerprints, SealError, Sealer, derive};
 
 /// The journal's keys at work.
@@ -22,6 +22,9 @@ pub(super) struct Seals {
 pub(super) struct Secret {
     pub(super) pin: Option<Pin>,
     pub(super) stored: Option<StoredValue>,
+    pub(super) code: Option<(Code, StoredValue)>,
+    pub(super) password: Option<(Password, StoredValue)>,
+    pub(super) existing: Option<ExistingPin>,
     pub(super) announcement: Option<Announcement>,
 }
 
@@ -70,7 +73,8 @@ impl Seals {
     /// `None`: there is no secret in it.
     pub(super) fn secret(&self, id: IssuanceId, new: &NewIssuance) -> Result<Option<Vec<u8>>, JournalError> {
         let issued = new.issued();
-        if issued.is_none() && new.announcement.is_none() {
+        let nothing_issued = issued.is_none() && new.code.is_none() && new.password.is_none();
+        if nothing_issued && new.announcement.is_none() {
             return Ok(None);
         }
         let mail = new.announcement.as_ref().map(|a| MailOut {
@@ -84,23 +88,34 @@ impl Seals {
         let room = mail.as_ref().map_or(0, |m| {
             m.to.len() + m.template.len() + m.username.len() + m.name.len() + m.surname.len() + m.cost_center.map_or(0, str::len)
         });
-        let out = SecretOut { pin: issued.map(|p| p.pin.expose()), stored: issued.map(|p| p.stored.expose()), mail };
-        self.sealed(SECRET, id, new.user, room + 128, &out).map(Some)
+        let out = SecretOut {
+            pin: issued.map(|p| p.pin.expose()),
+            stored: issued.map(|p| p.stored.expose()),
+            code: new.code.as_ref().map(|c| (c.code.expose(), c.stored.expose())),
+            password: new.password.as_ref().map(|p| (p.password.expose(), p.stored.expose())),
+            existing: new.existing.as_ref().map(|p| (p.pin.expose(), p.stored.expose(), p.expires.map(|at| at.0))),
+            mail,
+        };
+        self.sealed(SECRET, id, new.user, room + 512, &out).map(Some)
     }
 
     /// What stood there before and what was moved, kept after delivery so that a pass can be undone (R28). `None`: nothing was
     /// there and nothing was moved.
     pub(super) fn before(&self, id: IssuanceId, new: &NewIssuance) -> Result<Option<Vec<u8>>, JournalError> {
         let replaced = new.before();
-        if replaced.is_empty() && new.moved.is_none() {
+        let code = new.code.as_ref().map(|code| code.replaced.as_ref().map(StoredValue::expose));
+        let password = new.password.as_ref().map(|password| password.replaced.as_ref().map(StoredValue::expose));
+        if replaced.is_empty() && new.moved.is_none() && code.is_none() && password.is_none() {
             return Ok(None);
         }
         let out = BeforeOut {
             replaced: replaced.iter().map(|p| (p.value.expose(), p.expires.map(|e| e.0))).collect(),
             moved: new.moved.as_ref().map(|(from, to)| (from.id.0, from.number, to.id.0, to.number, to.name.as_str())),
+            code,
+            password,
         };
         let room = new.moved.as_ref().map_or(0, |(_, to)| to.name.len() + 64);
-        self.sealed(BEFORE, id, new.user, room + 128 * (replaced.len() + 1), &out).map(Some)
+        self.sealed(BEFORE, id, new.user, room + 128 * (replaced.len() + 3), &out).map(Some)
     }
 
     pub(super) fn open_secret(
@@ -125,7 +140,19 @@ impl Seals {
             (None, None) => None,
             _ => return Err(JournalError::NotUnderstood { what: "a message identity" }),
         };
-        Ok(Secret { pin: back.pin, stored: back.stored, announcement })
+        let existing = back.existing.map(|(pin, stored, expires)| ExistingPin {
+            pin: Pin::new(pin),
+            stored: StoredValue::new(stored),
+            expires: expires.map(WallClock),
+        });
+        Ok(Secret {
+            pin: back.pin,
+            stored: back.stored,
+            code: back.code.map(|(code, stored)| (Code::new(code), StoredValue::new(stored))),
+            password: back.password.map(|(password, stored)| (Password::new(password), StoredValue::new(stored))),
+            existing,
+            announcement,
+        })
     }
 
     pub(super) fn open_before(&self, id: IssuanceId, user: UserId, blob: &[u8]) -> Result<Before, JournalError> {
@@ -160,6 +187,14 @@ fn place(purpose: &[u8], id: IssuanceId, user: UserId) -> Vec<u8> {
 struct SecretOut<'a> {
     pin: Option<&'a str>,
     stored: Option<&'a str>,
+    /// Plain and stored; left out where there is none, as most issuances have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<(&'a str, &'a str)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<(&'a str, &'a str)>,
+    /// Plain, stored, end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    existing: Option<(&'a str, &'a str, Option<i64>)>,
     mail: Option<MailOut<'a>>,
 }
 
@@ -177,6 +212,11 @@ struct MailOut<'a> {
 struct BeforeOut<'a> {
     replaced: Vec<(&'a str, Option<i64>)>,
     moved: Option<(i64, i64, i64, i64, &'a str)>,
+    /// What the issued one took the place of; null: of none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<Option<&'a str>>,
 }
 
 #[derive(Deserialize)]
@@ -185,6 +225,12 @@ struct SecretIn {
     pin: Option<Pin>,
     #[serde(deserialize_with = "stored")]
     stored: Option<StoredValue>,
+    #[serde(default)]
+    code: Option<(String, String)>,
+    #[serde(default)]
+    password: Option<(String, String)>,
+    #[serde(default)]
+    existing: Option<(String, String, Option<i64>)>,
     mail: Option<MailIn>,
 }
 

@@ -54,10 +54,11 @@ CREATE TABLE issuance (
     user INTEGER NOT NULL,
     login TEXT NOT NULL,
     policy TEXT NOT NULL,
-    -- Sum of 1 PIN, 2 card assignment code, 4 password, 8 moved, 16 PINs extended, 32 PINs expired, 64 PINs deleted.
+    -- Sum of 1 PIN, 2 card assignment code, 4 password, 8 moved, 16 PINs extended, 32 PINs expired, 64 PINs deleted,
+    -- 512 a code replaced, 1024 a password replaced, both without what our own ledger expected.
     kinds INTEGER NOT NULL,
     pin_expires INTEGER,
-    -- Keyed fingerprints of the stored PINs that were issued or got another end, 16 bytes each.
+    -- Keyed fingerprints of the stored values that were issued, or got another end, 16 bytes each.
     pin_print BLOB,
     -- Stored PINs that went, without the renewals that our own ledger expected.
     replaced INTEGER NOT NULL,
@@ -74,7 +75,7 @@ CREATE TABLE issuance (
     next_attempt INTEGER,
     reply INTEGER,
     settled_at INTEGER,
-    -- Sealed: PIN, stored value, recipient, what the mail says. NULL once it is no longer needed.
+    -- Sealed: credentials, stored values, recipient, what the mail says. NULL once it is no longer needed.
     secret BLOB,
     -- Sealed: what stood there before.
     before BLOB

@@ -4,7 +4,7 @@ use rusqlite::{Params, Row};
 
 use super::View;
 use super::error::{Doing, JournalError};
-use super::issue::{KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PIN, state_of};
+use super::issue::{KIND_CODE, KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PASSWORD, KIND_PIN, state_of};
 use super::state::State;
 use crate::domain::{IssuanceId, PassId, PolicyName, Timestamp, UserId, WallClock};
 
@@ -64,8 +64,10 @@ impl View {
     }
 }
 
-const CHANGES: [(i64, &str); 5] = [
+const CHANGES: [(i64, &str); 7] = [
     (KIND_PIN, "PIN issued"),
+    (KIND_CODE, "card assignment code issued"),
+    (KIND_PASSWORD, "password issued"),
     (KIND_EXTENDED, "PIN extended"),
     (KIND_EXPIRED, "PIN ended"),
     (KIND_DELETED, "PIN removed"),

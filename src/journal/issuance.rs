@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{CostCenter, Mailbox, Pin, PolicyName, StoredValue, Timestamp, UserId, WallClock};
+use crate::domain::{Code, CostCenter, Each, Mailbox, Password, Pin, PolicyName, StoredValue, Timestamp, UserId, WallClock};
 use crate::inventory::{Membership, StoredPin};
 
 /// One user's changes in one transaction, and the one mail about them, as handed over before COMMIT.
@@ -12,15 +12,19 @@ pub struct NewIssuance {
     pub login: String,
     pub policy: PolicyName,
     pub pin: Option<PinWritten>,
+    pub code: Option<IssuedCode>,
+    pub password: Option<IssuedPassword>,
+    /// A valid PIN that was there already and is told with the rest (R16).
+    pub existing: Option<ExistingPin>,
     pub moved: Option<(Membership, CostCenter)>,
     /// `None`: nobody is told (no credential, or `notify.to: none`).
     pub announcement: Option<Announcement>,
     /// When the user was first seen due in this pass.
     pub due_since: Timestamp,
     pub lane: Lane,
-    /// How many stored PINs go, without the renewals at the moment that our own ledger wrote for them: those count towards no
-    /// limit (R23).
-    pub replaced_unexpected: u32,
+    /// How many stored credentials go, without the renewals at the moment that our own ledger wrote for them: those count
+    /// towards no limit (R23).
+    pub replaced_unexpected: Each<u64>,
     /// For how long the PINs that go are given to nobody.
     pub quarantine: Duration,
 }
@@ -77,6 +81,30 @@ pub struct IssuedPin {
     pub expires: Option<WallClock>,
     /// What stood there before.
     pub replaced: Vec<StoredPin>,
+}
+
+/// A card assignment code that took the place of another, or of none.
+#[derive(Clone, Debug)]
+pub struct IssuedCode {
+    pub code: Code,
+    pub stored: StoredValue,
+    pub replaced: Option<StoredValue>,
+}
+
+/// The same of a password.
+#[derive(Clone, Debug)]
+pub struct IssuedPassword {
+    pub password: Password,
+    pub stored: StoredValue,
+    pub replaced: Option<StoredValue>,
+}
+
+/// A PIN that we did not write in this issuance, recovered from its stored value.
+#[derive(Clone, Debug)]
+pub struct ExistingPin {
+    pub pin: Pin,
+    pub stored: StoredValue,
+    pub expires: Option<WallClock>,
 }
 
 /// All that the mail needs; the text is rendered at sending.

@@ -6,18 +6,32 @@ use super::blob::{Before, Seals};
 use super::error::{Doing, JournalError};
 use super::state::{Event, State, next};
 use super::{BatchId, Lane, NewIssuance, PinWritten, View, Writer, file, freed};
-use crate::domain::{CostCenter, IssuanceId, PassId, StoredValue, Timestamp, UserId, WallClock};
+use crate::domain::{CostCenter, Credential, IssuanceId, PassId, StoredValue, Timestamp, UserId, WallClock};
 
 /// Bits of `issuance.kinds`.
 pub(super) const KIND_PIN: i64 = 1;
-/// PIN, card assignment code, password.
-pub(super) const KIND_CREDENTIAL: i64 = 1 | 2 | 4;
+pub(super) const KIND_CODE: i64 = 2;
+pub(super) const KIND_PASSWORD: i64 = 4;
+pub(super) const KIND_CREDENTIAL: i64 = KIND_PIN | KIND_CODE | KIND_PASSWORD;
 pub(super) const KIND_MOVED: i64 = 8;
 pub(super) const KIND_EXTENDED: i64 = 16;
 pub(super) const KIND_EXPIRED: i64 = 32;
 pub(super) const KIND_DELETED: i64 = 64;
+/// A code took the place of another one, which our ledger did not foresee.
+pub(super) const KIND_CODE_REPLACED: i64 = 512;
+/// The same of a password.
+pub(super) const KIND_PASSWORD_REPLACED: i64 = 1024;
 /// A PIN that was there got another end.
 pub(super) const KIND_END: i64 = KIND_EXTENDED | KIND_EXPIRED;
+
+/// The bit that says that one of this kind was issued.
+pub(super) fn kind_of(credential: Credential) -> i64 {
+    match credential {
+        Credential::Pin => KIND_PIN,
+        Credential::Code => KIND_CODE,
+        Credential::Password => KIND_PASSWORD,
+    }
+}
 
 /// A batch whose COMMIT was never answered.
 #[derive(Clone, Debug)]
@@ -35,6 +49,8 @@ pub struct Written {
     pub pins: Vec<(StoredValue, Option<WallClock>)>,
     /// PINs that the user must not have any more.
     pub gone: Vec<StoredValue>,
+    pub code: Option<StoredValue>,
+    pub password: Option<StoredValue>,
     pub cost_center: Option<CostCenter>,
 }
 
@@ -70,7 +86,7 @@ impl Writer {
                 .writing(WHAT)?;
             for (id, new) in (last + 1..).map(IssuanceId).zip(issuances) {
                 let row = PinColumns::of(new, seals);
-                let kinds = row.kind + i64::from(new.moved.is_some()) * KIND_MOVED;
+                let kinds = row.kind | other_kinds(new);
                 let inserted = insert.execute(params![
                     id.0,
                     batch,
@@ -80,7 +96,7 @@ impl Writer {
                     kinds,
                     row.expires.map(|e| e.0),
                     row.prints,
-                    new.replaced_unexpected,
+                    new.replaced_unexpected[Credential::Pin] as i64,
                     new.due_since.0,
                     lane_number(new.lane),
                     new.announcement.as_ref().map(|a| a.message_id.as_str()),
@@ -181,11 +197,15 @@ impl View {
             Some(blob) => self.seals.open_before(issuance, user, &blob)?,
             None => Before::default(),
         };
-        let mut written = Written { issuance, user, pins: Vec::new(), gone: Vec::new(), cost_center: before.moved_to };
+        let mut written =
+            Written { issuance, user, pins: Vec::new(), gone: Vec::new(), code: None, password: None, cost_center: before.moved_to };
         if let Some(blob) = secret {
-            let stored = self.seals.open_secret(issuance, user, row.get(3).reading(WHAT)?, &blob)?.stored;
-            written.pins = stored.into_iter().map(|stored| (stored, expires)).collect();
-        } else if kinds & KIND_END != 0 {
+            let secret = self.seals.open_secret(issuance, user, row.get(3).reading(WHAT)?, &blob)?;
+            written.pins = secret.stored.into_iter().map(|stored| (stored, expires)).collect();
+            written.code = secret.code.map(|(_, stored)| stored);
+            written.password = secret.password.map(|(_, stored)| stored);
+        }
+        if kinds & KIND_END != 0 {
             written.pins = before.pins.into_iter().map(|stored| (stored, expires)).collect();
         } else if kinds & KIND_DELETED != 0 {
             written.gone = before.pins;
@@ -194,11 +214,23 @@ impl View {
     }
 }
 
+/// The bits of all that is not about PINs.
+fn other_kinds(new: &NewIssuance) -> i64 {
+    let bits = [
+        (new.code.is_some(), KIND_CODE),
+        (new.password.is_some(), KIND_PASSWORD),
+        (new.moved.is_some(), KIND_MOVED),
+        (new.replaced_unexpected[Credential::Code] > 0, KIND_CODE_REPLACED),
+        (new.replaced_unexpected[Credential::Password] > 0, KIND_PASSWORD_REPLACED),
+    ];
+    bits.into_iter().filter(|(holds, _)| *holds).fold(0, |kinds, (_, bit)| kinds | bit)
+}
+
 /// What a row says of PINs.
 struct PinColumns {
     kind: i64,
     expires: Option<WallClock>,
-    /// 16 bytes for each PIN that stands in the database as the row says.
+    /// 16 bytes for each credential that stands in the database as the row says.
     prints: Option<Vec<u8>>,
 }
 
@@ -208,16 +240,18 @@ impl PinColumns {
             let all: Vec<u8> = pins.flat_map(|value| seals.fingerprint(new.user, value)).collect();
             (!all.is_empty()).then_some(all)
         };
+        // One column holds the prints of all that stands as the row says, whatever its kind.
+        let values = || new.code.iter().map(|code| &code.stored).chain(new.password.iter().map(|password| &password.stored));
         let ended =
-            |kind, to: WallClock| PinColumns { kind, expires: Some(to), prints: prints(&mut new.before().iter().map(|p| &p.value)) };
+            |kind, to: WallClock| PinColumns { kind, expires: Some(to), prints: prints(&mut new.before().iter().map(|p| &p.value).chain(values())) };
         match &new.pin {
-            None => PinColumns { kind: 0, expires: None, prints: None },
+            None => PinColumns { kind: 0, expires: None, prints: prints(&mut values()) },
             Some(PinWritten::Issued(issued)) => {
-                PinColumns { kind: KIND_PIN, expires: issued.expires, prints: prints(&mut [&issued.stored].into_iter()) }
+                PinColumns { kind: KIND_PIN, expires: issued.expires, prints: prints(&mut [&issued.stored].into_iter().chain(values())) }
             }
             Some(PinWritten::Extended { to, .. }) => ended(KIND_EXTENDED, *to),
             Some(PinWritten::Expired { to, .. }) => ended(KIND_EXPIRED, *to),
-            Some(PinWritten::Deleted { .. }) => PinColumns { kind: KIND_DELETED, expires: None, prints: None },
+            Some(PinWritten::Deleted { .. }) => PinColumns { kind: KIND_DELETED, expires: None, prints: prints(&mut values()) },
         }
     }
 }

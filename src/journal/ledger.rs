@@ -4,15 +4,17 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::View;
 use super::error::{Doing, JournalError};
-use super::issue::{KIND_CREDENTIAL, KIND_END, KIND_PIN, state_of};
+use super::issue::{KIND_CODE_REPLACED, KIND_CREDENTIAL, KIND_END, KIND_PASSWORD, KIND_PASSWORD_REPLACED, KIND_PIN, kind_of, state_of};
 use super::state::State;
-use crate::domain::{PolicyName, Timestamp, UserId};
+use crate::domain::{Credential, Each, PolicyName, Timestamp, UserId};
 use crate::inventory::{Facts, User};
 
 /// What is known of one user: the facts, and for each of the PINs when we issued it and whether we wrote its end.
 pub(super) struct Known {
     facts: Facts,
     pins: Vec<(Option<Timestamp>, bool)>,
+    /// When we issued the password that is there.
+    password: Option<Timestamp>,
 }
 
 /// How many issuances are in each state, all states named.
@@ -22,21 +24,22 @@ pub type StateCounts = [(State, u64); State::ALL.len()];
 #[derive(Default)]
 struct Newest {
     keeper: Option<(i64, String)>,
-    /// Those that say something of PINs that stand.
-    pins: Vec<PinRow>,
+    /// Those that say something of PINs or of a password that stand.
+    rows: Vec<PrintRow>,
     facts: Facts,
 }
 
-struct PinRow {
+/// An issuance that says which credentials stand.
+struct PrintRow {
     id: i64,
-    issued: bool,
-    /// 16 bytes for each PIN.
+    kinds: i64,
+    /// 16 bytes for each stored value.
     prints: Vec<u8>,
     expires: Option<i64>,
     made: Timestamp,
 }
 
-impl PinRow {
+impl PrintRow {
     fn tells_of(&self, print: &[u8; 16]) -> bool {
         self.prints.as_chunks::<16>().0.contains(print)
     }
@@ -72,10 +75,10 @@ impl View {
                 if known.keeper.as_ref().is_none_or(|(newer, _)| *newer < id) {
                     known.keeper = Some((id, row.get(2).reading(WHAT)?));
                 }
-                if kinds & (KIND_PIN | KIND_END) != 0 {
+                if kinds & (KIND_PIN | KIND_END | KIND_PASSWORD) != 0 {
                     let prints: Option<Vec<u8>> = row.get(4).reading(WHAT)?;
                     let expires = row.get(5).reading(WHAT)?;
-                    known.pins.push(PinRow { id, issued: kinds & KIND_PIN != 0, prints: prints.unwrap_or_default(), expires, made });
+                    known.rows.push(PrintRow { id, kinds, prints: prints.unwrap_or_default(), expires, made });
                 }
             }
         }
@@ -91,9 +94,15 @@ impl View {
 
     /// What was issued last took the place of everything before; since then, the newest word on a PIN counts.
     fn known(&self, user: &User, newest: Newest) -> Known {
-        let mut rows = newest.pins;
+        let mut rows = newest.rows;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
-        if let Some(last) = rows.iter().position(|row| row.issued) {
+        let password = user.password.as_ref().filter(|_| rows.iter().any(|row| row.kinds & KIND_PASSWORD != 0)).and_then(|stored| {
+            let print = self.seals.fingerprint(user.id, &stored.value);
+            rows.iter().find(|row| row.kinds & KIND_PASSWORD != 0 && row.tells_of(&print)).map(|row| row.made)
+        });
+        rows.retain(|row| row.kinds & (KIND_PIN | KIND_END) != 0);
+        let issued = |row: &PrintRow| row.kinds & KIND_PIN != 0;
+        if let Some(last) = rows.iter().position(issued) {
             rows.truncate(last + 1);
         }
         let pins = user.pins.iter().map(|stored| {
@@ -102,26 +111,36 @@ impl View {
             }
             let print = self.seals.fingerprint(user.id, &stored.value);
             let told = || rows.iter().filter(|row| row.tells_of(&print));
-            let issued = told().find(|row| row.issued).map(|row| row.made);
-            (issued, told().next().is_some_and(|row| row.expires == stored.expires.map(|e| e.0)))
+            let made = told().find(|row| issued(row)).map(|row| row.made);
+            (made, told().next().is_some_and(|row| row.expires == stored.expires.map(|e| e.0)))
         });
-        Known { pins: pins.collect(), facts: Facts { keeper: newest.keeper.map(|(_, policy)| PolicyName(policy)), ..newest.facts } }
+        let facts = Facts { keeper: newest.keeper.map(|(_, policy)| PolicyName(policy)), ..newest.facts };
+        Known { pins: pins.collect(), password, facts }
     }
 
-    pub(super) fn replaced_since(&self, policy: &PolicyName, since: Timestamp) -> Result<u64, JournalError> {
-        self.db
+    pub(super) fn replaced_since(&self, policy: &PolicyName, since: Timestamp) -> Result<Each<u64>, JournalError> {
+        const WHAT: &str = "what was replaced";
+        let mut statement = self
+            .db
             .prepare_cached(
-                "SELECT coalesce(sum(i.replaced), 0) FROM issuance i JOIN batch b ON b.id = i.batch \
-                 WHERE i.policy = ?1 AND i.replaced > 0 AND i.id >= (SELECT min(first) FROM batch WHERE planned_at >= ?2) \
+                "SELECT coalesce(sum(i.replaced), 0), count(*) FILTER (WHERE i.kinds & ?4 <> 0), count(*) FILTER (WHERE i.kinds & ?5 <> 0) \
+                 FROM issuance i JOIN batch b ON b.id = i.batch \
+                 WHERE i.policy = ?1 AND (i.replaced > 0 OR i.kinds & (?4 | ?5) <> 0) \
+                 AND i.id >= (SELECT min(first) FROM batch WHERE planned_at >= ?2) \
                  AND b.planned_at >= ?2 AND coalesce(i.state, b.state) <> ?3",
             )
-            .and_then(|mut s| s.query_row((&policy.0, since.0, State::Abandoned.as_str()), |r| r.get::<_, i64>(0)))
-            .map(|sum| sum.max(0) as u64)
-            .reading("what was replaced")
+            .reading(WHAT)?;
+        let asked = params![policy.0, since.0, State::Abandoned.as_str(), KIND_CODE_REPLACED, KIND_PASSWORD_REPLACED];
+        let sums: [i64; 3] = statement.query_row(asked, |r| Ok([r.get(0)?, r.get(1)?, r.get(2)?])).reading(WHAT)?;
+        let mut replaced = Each::default();
+        for (kind, sum) in Credential::ALL.into_iter().zip(sums) {
+            replaced[kind] = sum.max(0).unsigned_abs();
+        }
+        Ok(replaced)
     }
 
-    pub(super) fn issued_until(&self, until: Timestamp) -> Result<Vec<UserId>, JournalError> {
-        const WHAT: &str = "the age of PINs";
+    pub(super) fn issued_until(&self, kind: Credential, until: Timestamp) -> Result<Vec<UserId>, JournalError> {
+        const WHAT: &str = "the age of credentials";
         let in_force: Vec<&str> = State::ALL.into_iter().filter(|s| s.is_in_force()).map(State::as_str).collect();
         let in_force = serde_json::Value::from(in_force).to_string();
         let mut rows = self
@@ -135,7 +154,7 @@ impl View {
                  ORDER BY i.user",
             )
             .reading(WHAT)?;
-        let found = rows.query_map(params![KIND_PIN, until.0, in_force], |row| row.get(0).map(UserId));
+        let found = rows.query_map(params![kind_of(kind), until.0, in_force], |row| row.get(0).map(UserId));
         found.and_then(Iterator::collect).reading(WHAT)
     }
 
@@ -163,6 +182,9 @@ pub(super) fn joined(users: Vec<User>, known: Vec<Known>) -> Vec<(User, Facts)> 
         .map(|(mut user, known)| {
             for (pin, (issued, foreseen)) in user.pins.iter_mut().zip(known.pins) {
                 (pin.issued, pin.foreseen) = (issued, foreseen);
+            }
+            if let Some(password) = &mut user.password {
+                password.issued = known.password;
             }
             (user, known.facts)
         })

@@ -21,7 +21,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::config::JournalConfig;
-use crate::domain::{IssuanceId, PassId, PolicyName, StoredValue, Timestamp, UserId};
+use crate::domain::{Credential, Each, IssuanceId, PassId, PolicyName, StoredValue, Timestamp, UserId};
 use crate::inventory::{Baseline, Facts, User};
 
 mod blob;
@@ -46,7 +46,7 @@ mod visit;
 pub use error::{JournalError, folder};
 pub use history::HistoryRow;
 pub use hold::Hold;
-pub use issuance::{Announcement, BatchId, IssuedPin, Lane, NewIssuance, PinWritten};
+pub use issuance::{Announcement, BatchId, ExistingPin, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten};
 pub use issue::{Unresolved, Written};
 pub use ledger::StateCounts;
 pub use outbox::{Answer, Answered, PendingMail};
@@ -280,7 +280,7 @@ impl JournalReader {
         self.clerk.call(move |desk| desk.look(look)).await
     }
 
-    /// What is known of these users, in the order given; fills in which of their PINs are ours.
+    /// What is known of these users, in the order given; fills in which of their PINs and passwords are ours.
     pub async fn facts(&self, users: Vec<User>) -> Result<Vec<(User, Facts)>, JournalError> {
         self.clerk
             .call(move |desk| {
@@ -295,9 +295,9 @@ impl JournalReader {
         self.look(move |view| view.quarantined(&pins, now)).await
     }
 
-    /// Users whose newest PIN of ours was issued at or before `until`, in order: whom age may make due.
-    pub async fn issued_until(&self, until: Timestamp) -> Result<Vec<UserId>, JournalError> {
-        self.look(move |view| view.issued_until(until)).await
+    /// Users whose newest credential of ours of this kind was issued at or before `until`, in order: whom age may make due.
+    pub async fn issued_until(&self, kind: Credential, until: Timestamp) -> Result<Vec<UserId>, JournalError> {
+        self.look(move |view| view.issued_until(kind, until)).await
     }
 
     /// The hold of this user, if there is one.
@@ -310,8 +310,8 @@ impl JournalReader {
         self.look(move |view| view.holds(limit)).await
     }
 
-    /// How many stored PINs this policy has replaced or removed since then, expected renewals left out (R23).
-    pub async fn replaced_since(&self, policy: &PolicyName, since: Timestamp) -> Result<u64, JournalError> {
+    /// How many stored credentials this policy has replaced or removed since then, expected renewals left out (R23).
+    pub async fn replaced_since(&self, policy: &PolicyName, since: Timestamp) -> Result<Each<u64>, JournalError> {
         let policy = policy.clone();
         self.look(move |view| view.replaced_since(&policy, since)).await
     }

@@ -11,7 +11,7 @@ use super::ledger::json_array;
 use super::retry::{self, Retry};
 use super::state::{Event, IllegalTransition, State, next};
 use super::{Announcement, Lane, View, Writer};
-use crate::domain::{IssuanceId, Pin, PolicyName, Timestamp, UserId, WallClock};
+use crate::domain::{Code, IssuanceId, Password, Pin, PolicyName, Timestamp, UserId, WallClock};
 
 /// A mail whose turn has come.
 #[derive(Clone, Debug)]
@@ -20,8 +20,12 @@ pub struct PendingMail {
     pub user: UserId,
     pub policy: PolicyName,
     pub announcement: Announcement,
+    /// Issued, or there already and told with the rest.
     pub pin: Option<Pin>,
+    /// The end of that PIN.
     pub expires: Option<WallClock>,
+    pub code: Option<Code>,
+    pub password: Option<Password>,
     pub due_since: Timestamp,
     pub committed_at: Timestamp,
     /// Tries so far.
@@ -189,22 +193,33 @@ impl View {
         let blob = blob.ok_or(JournalError::NotUnderstood { what: "a mail without a secret" })?;
         let secret = self.seals.open_secret(id, user, row.get(2).reading(WHAT)?, &blob)?;
         let announcement = secret.announcement.ok_or(JournalError::NotUnderstood { what: "a mail without a recipient" })?;
-        let expires = row.get::<_, Option<i64>>(4).reading(WHAT)?.map(WallClock);
+        let ends = row.get::<_, Option<i64>>(4).reading(WHAT)?.map(WallClock);
+        // A PIN that was there already brings its own end.
+        let (pin, stored, expires) = match (secret.pin, secret.stored, secret.existing) {
+            (None, None, Some(there)) => (Some(there.pin), Some(there.stored), there.expires),
+            (pin, stored, _) => (pin, stored, ends),
+        };
+        let (code, code_stored) = secret.code.unzip();
+        let (password, password_stored) = secret.password.unzip();
         Ok(Some(PendingMail {
             id,
             user,
             policy: PolicyName(row.get(1).reading(WHAT)?),
             announcement,
-            pin: secret.pin,
+            pin,
             expires,
+            code,
+            password,
             due_since: Timestamp(row.get(5).reading(WHAT)?),
             committed_at: Timestamp(row.get(6).reading(WHAT)?),
             attempts: row.get(7).reading(WHAT)?,
             written: Written {
                 issuance: id,
                 user,
-                pins: secret.stored.into_iter().map(|stored| (stored, expires)).collect(),
+                pins: stored.into_iter().map(|stored| (stored, expires)).collect(),
                 gone: Vec::new(),
+                code: code_stored,
+                password: password_stored,
                 cost_center: None,
             },
         }))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::error::{Doing, JournalError};
-use super::issue::{KIND_END, KIND_PIN, immediate, state_of};
+use super::issue::{KIND_END, KIND_PASSWORD, KIND_PIN, immediate, state_of};
 use super::state::State;
 use super::{Writer, freed};
 use crate::domain::{IssuanceId, Timestamp};
@@ -47,7 +47,8 @@ impl Writer {
         let mut deleted = Vec::new();
         {
             // Kept by the ledger: in force, nothing newer in force says the same of the same user, and its PIN may still be
-            // valid, if need be with an end that it got later.
+            // valid, if need be with an end that it got later. A password has no end: the newest of each user stays, because its
+            // age may be asked for.
             let mut forget = tx
                 .prepare_cached(
                     "DELETE FROM issuance AS i WHERE i.id > ?1 AND i.id <= ?2 AND i.open IS NULL AND i.settled_at < ?3 AND NOT ( \
@@ -59,11 +60,16 @@ impl Writer {
                        AND NOT EXISTS (SELECT 1 FROM issuance n JOIN batch b ON b.id = n.batch WHERE n.user = i.user AND n.id > i.id \
                          AND (n.kinds & ?5 <> 0 OR (i.kinds & ?5 = 0 AND (i.kinds & ?7 = 0 OR n.kinds & ?7 <> 0))) \
                          AND coalesce(n.state, b.state) IN (SELECT value FROM json_each(?4)))) \
+                     AND NOT ( \
+                       i.kinds & ?8 <> 0 AND coalesce(i.state, (SELECT state FROM batch WHERE id = i.batch)) IN (SELECT value FROM json_each(?4)) \
+                       AND NOT EXISTS (SELECT 1 FROM issuance n JOIN batch b ON b.id = n.batch WHERE n.user = i.user AND n.id > i.id \
+                         AND n.kinds & ?8 <> 0 AND coalesce(n.state, b.state) IN (SELECT value FROM json_each(?4)))) \
                      RETURNING coalesce(state, (SELECT state FROM batch WHERE id = batch))",
                 )
                 .writing(WHAT)?;
             let expired = now.minus(WALL_CLOCK_SLACK).0;
-            let mut rows = forget.query(params![from.0, to, now.minus(keep).0, in_force, KIND_PIN, expired, KIND_END]).writing(WHAT)?;
+            let asked = params![from.0, to, now.minus(keep).0, in_force, KIND_PIN, expired, KIND_END, KIND_PASSWORD];
+            let mut rows = forget.query(asked).writing(WHAT)?;
             while let Some(row) = rows.next().writing(WHAT)? {
                 deleted.push(state_of(row.get_ref(0).and_then(|v| Ok(v.as_str()?)).reading(WHAT)?)?);
             }

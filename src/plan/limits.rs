@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::PolicyTotals;
 use super::density::{Crowding, Density, TOO_DENSE};
-use crate::domain::{Limit, PolicyName};
+use crate::domain::{Credential, Each, Limit, PolicyName};
 use crate::policy::Policy;
 
 /// Replacements that are never judged: a site of ten users must be able to lose one PIN.
@@ -35,10 +35,10 @@ impl LimitKind {
 /// The figures of the database and the journal that a policy is judged by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Figures {
-    /// PINs in the database now.
-    pub stored_pins: u64,
-    /// PINs that this policy replaced in the last 24 hours, expected renewals left out.
-    pub replaced_last_day: u64,
+    /// Credentials in the database now.
+    pub stored: Each<u64>,
+    /// Those that this policy replaced in the last 24 hours, expected renewals left out.
+    pub replaced_last_day: Each<u64>,
 }
 
 /// A policy that was stopped, with the figures that stopped it.
@@ -46,13 +46,15 @@ pub struct Figures {
 pub struct Refusal {
     pub policy: PolicyName,
     pub limit: LimitKind,
+    /// What it is about.
+    pub kind: Credential,
     /// The id of the refused part of the plan.
     pub plan: String,
-    /// What the plan asks for: users, stored PINs with those of the last day, or how many PINs there would be.
+    /// What the plan asks for: users, stored credentials with those of the last day, or how many PINs there would be.
     pub asked: u64,
     /// What the limit allows, as configured.
     pub allowed: String,
-    /// Of what the limit is a share: the PINs in the database, or all that there are of a length.
+    /// Of what the limit is a share: the credentials of that kind in the database, or all that there are of a length.
     pub of: Option<u64>,
 }
 
@@ -67,10 +69,11 @@ impl fmt::Display for Refusal {
             ),
             LimitKind::ReplacePercent => write!(
                 f,
-                "policy {policy}: refused plan {plan}, which replaces {asked} of {} stored PINs (those of the last 24 hours included) where \
+                "policy {policy}: refused plan {plan}, which replaces {asked} of {} stored {} (those of the last 24 hours included) where \
                  replace_percent allows {allowed}; nothing was changed. If this is meant, run once with --max-replace, or raise \
                  limits.replace_percent",
-                self.of.unwrap_or_default()
+                self.of.unwrap_or_default(),
+                self.kind.plural()
             ),
             LimitKind::PinDensity => write!(
                 f,
@@ -87,6 +90,7 @@ pub fn judge_density(density: &Density, plan: impl FnOnce() -> String) -> Option
     (density.crowding() == Crowding::TooDense).then(|| Refusal {
         policy: density.policy.clone(),
         limit: LimitKind::PinDensity,
+        kind: Credential::Pin,
         plan: plan(),
         asked: density.filled(),
         allowed: format!("{}%", TOO_DENSE * 100.0),
@@ -101,26 +105,26 @@ pub fn judge(policy: &Policy, totals: &PolicyTotals, figures: Figures, plan: imp
         return Some(Refusal {
             policy: policy.name.clone(),
             limit: LimitKind::UsersPerPass,
+            kind: Credential::Pin,
             plan: plan(),
             asked: totals.judged,
             allowed: limits.users_per_pass.to_string(),
             of: None,
         });
     }
-    let replaced = totals.replaced.saturating_add(figures.replaced_last_day);
-    if let Limit::At(share) = limits.replace_percent
-        && totals.replaced > 0
-        && replaced > UNJUDGED_REPLACEMENTS
-        && replaced as f64 > share.ratio() * figures.stored_pins as f64
-    {
-        return Some(Refusal {
-            policy: policy.name.clone(),
-            limit: LimitKind::ReplacePercent,
-            plan: plan(),
-            asked: replaced,
-            allowed: share.to_string(),
-            of: Some(figures.stored_pins),
-        });
-    }
-    None
+    let Limit::At(share) = limits.replace_percent else { return None };
+    let too_many = |kind: &Credential| {
+        let replaced = totals.replaced[*kind].saturating_add(figures.replaced_last_day[*kind]);
+        totals.replaced[*kind] > 0 && replaced > UNJUDGED_REPLACEMENTS && replaced as f64 > share.ratio() * figures.stored[*kind] as f64
+    };
+    let kind = Credential::ALL.into_iter().find(too_many)?;
+    Some(Refusal {
+        policy: policy.name.clone(),
+        limit: LimitKind::ReplacePercent,
+        kind,
+        plan: plan(),
+        asked: totals.replaced[kind].saturating_add(figures.replaced_last_day[kind]),
+        allowed: share.to_string(),
+        of: Some(figures.stored[kind]),
+    })
 }

@@ -36,7 +36,7 @@ pub fn warnings(policies: &[Policy]) -> Vec<String> {
 pub fn endless(policies: &[Policy]) -> Vec<String> {
     let told = |policy: &Policy| {
         format!(
-            "policy {}: rewrite: always gives everybody a new PIN in each pass, so that only --once may run it; in a daemon, let the \
+            "policy {}: rewrite: always gives everybody a new credential in each pass, so that only --once may run it; in a daemon, let the \
              policy move its users out of the cost center that it matches, or set pin.rotate_every",
             policy.name
         )

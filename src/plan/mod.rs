@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::UserId;
+use crate::domain::{Credential, Each};
 use crate::policy::Policy;
 
 pub mod density;
@@ -16,12 +16,18 @@ pub mod limits;
 pub mod lint;
 pub mod pilot;
 mod pins;
+mod renewal;
 pub mod rules;
+mod step;
 #[cfg(test)]
 mod tests;
 pub mod tripwires;
 
 pub use rules::{Blocker, Mismatch, Planner};
+pub use step::{PinStep, Step};
+
+use rules::{Need, PasswordStep};
+use step::Also;
 
 /// What the plan says of one user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,82 +42,6 @@ pub enum Verdict {
     Settled { policy: usize },
     /// Nobody asks anything of this user.
     Untouched(Untouched),
-}
-
-/// What one user needs. The target of a move is the policy's, and so is the new end of a PIN.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Step {
-    pub user: UserId,
-    policy: u16,
-    pub pin: Option<PinStep>,
-    /// Move to the policy's cost center, and why.
-    pub cost_center: Option<Reason>,
-    /// Stored PINs that the step replaces, removes or gives another end; 255 stands for more.
-    pub touched: u8,
-    /// Those of them whose change our own ledger did not foresee: only these count towards limits (R23).
-    pub unexpected: u8,
-}
-
-/// What is done to the PINs of one user, and why.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct PinStep {
-    pub action: PinAction,
-    pub reason: Reason,
-}
-
-// What is held for each due user between the read and his batch.
-const _: () = assert!(size_of::<Step>() == 16);
-
-impl Step {
-    /// The index of the owning policy.
-    pub fn policy(&self) -> usize {
-        self.policy.into()
-    }
-
-    /// Whether a new PIN is made.
-    pub fn issues(&self) -> bool {
-        self.pin.is_some_and(|pin| pin.action == PinAction::Issue)
-    }
-
-    /// Renewal at the moment that our own ledger wrote, and nothing else: counts towards no limit (R23).
-    pub fn is_expected(&self) -> bool {
-        self.pin.is_some() && self.touched > 0 && self.unexpected == 0 && self.cost_center.is_none()
-    }
-
-    /// Stored PINs that stop to work by this step, expected renewals left out.
-    pub fn replaces(&self) -> u64 {
-        match self.pin.map(|pin| pin.action) {
-            Some(PinAction::Issue | PinAction::Expire | PinAction::Delete) => self.unexpected.into(),
-            Some(PinAction::Extend) | None => 0,
-        }
-    }
-
-    /// Whether `again`, planned under the write lock, asks for no more than this judged step did.
-    pub fn covers(&self, again: &Step) -> bool {
-        let action = |step: &Step| step.pin.map(|pin| pin.action);
-        self.user == again.user
-            && self.policy == again.policy
-            && (again.pin.is_none() || action(again) == action(self))
-            && (again.cost_center.is_none() || self.cost_center.is_some())
-            && again.touched <= self.touched
-            && again.unexpected <= self.unexpected
-    }
-
-    /// Smaller is served first: who has no PIN waits at a printer, who needs only a move does not notice, and what is taken
-    /// away can wait.
-    pub fn urgency(&self) -> u8 {
-        match self.pin {
-            Some(PinStep { action: PinAction::Issue, reason: Reason::PinMissing }) => 0,
-            Some(PinStep { action: PinAction::Issue | PinAction::Extend, .. }) => 1,
-            None => 2,
-            Some(PinStep { action: PinAction::Expire | PinAction::Delete, .. }) => 3,
-        }
-    }
-
-    /// Why, in codes.
-    pub fn reasons(&self) -> impl Iterator<Item = Reason> + use<> {
-        self.pin.map(|pin| pin.reason).into_iter().chain(self.cost_center)
-    }
 }
 
 macro_rules! codes {
@@ -146,6 +76,11 @@ codes!(
         PinAged = "pin_aged", "a PIN of the user is older than rotate_every";
         PinRewritten = "pin_rewritten", "the policy gives a new PIN at each selection";
         PinUnlimited = "pin_unlimited", "a PIN of the user never expires, and the policy caps that";
+        CodeMissing = "code_missing", "the user has no card assignment code";
+        CodeRewritten = "code_rewritten", "the policy gives a new card assignment code at each selection";
+        PasswordMissing = "password_missing", "the user has no password";
+        PasswordAged = "password_aged", "the password of the user is older than rotate_every";
+        PasswordRewritten = "password_rewritten", "the policy gives a new password at each selection";
         PolicyLeft = "policy_left", "no policy owns the user any more";
         CostCenterDiffers = "cost_center_differs", "the user is not in the policy's cost center";
     }
@@ -177,6 +112,7 @@ codes!(
         PatternSteps = "pattern_steps", "a pattern of the policy needs too many steps for this user's name or address; write it in a simpler way";
         PoliciesDisagree = "policies_disagree", "another policy would change the user again right after this one; let one of them match, or both want the same";
         SpaceFull = "pin_space_full", "no PIN of this length is free; a longer pin.length gives more room";
+        NoFreeCode = "code_space_full", "no card assignment code of this length was found free; a longer card_assignment_code.length gives more room";
         DatabaseRefused = "database_refused", "the database refused the change";
     }
 );
@@ -197,8 +133,8 @@ pub struct PolicyTotals {
     pub due: u64,
     /// Of those due, the ones that count towards `users_per_pass`.
     pub judged: u64,
-    /// Stored PINs that would be replaced, expected renewals left out.
-    pub replaced: u64,
+    /// Stored credentials that would be replaced, expected renewals left out.
+    pub replaced: Each<u64>,
     pub skipped: BTreeMap<Skip, u64>,
     pub failed: u64,
 }
@@ -226,7 +162,7 @@ impl Plan {
                 let totals = &mut self.totals[step.policy()];
                 totals.due += 1;
                 totals.judged += u64::from(!step.is_expected());
-                totals.replaced += step.replaces();
+                Credential::ALL.into_iter().for_each(|kind| totals.replaced[kind] += step.replaces(kind));
                 self.steps.push(step);
             }
             Verdict::Skipped { policy, skip } => *self.totals[policy].skipped.entry(skip).or_default() += 1,

@@ -19,7 +19,7 @@ use crate::inventory::{Now, StoredPin, User};
 use crate::policy::{OnLeave, PinRewrite, PinRule};
 
 /// So long after its moment a rotation still counts as foreseen: a weekend without a daemon.
-const FORESEEN_FOR: Duration = Duration::from_secs(3 * 86_400);
+pub(super) const FORESEEN_FOR: Duration = Duration::from_secs(3 * 86_400);
 
 /// What an owning policy asks for; `None`: the PINs are as it wants them.
 pub(super) fn need(rule: &PinRule, kept: bool, user: &User, now: Now) -> Option<PinStep> {

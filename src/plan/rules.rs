@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 1 | is the row somebody at all (R5)? | no: untouched |
 //! | 2 | which policy owns the user: the first that matches, or an earlier keeper (R1, R6)? | one that asks for nothing: untouched; none: what the last one says of leaving (R12), else untouched |
-//! | 3 | what do the PINs need (R10, R11; `pins.rs`), and is the user to be moved (R18)? | neither: settled |
+//! | 3 | what do the PINs need (R10, R11; `pins.rs`), the code and the password (R14, R15; `renewal.rs`), and is the user to be moved (R18)? | nothing: settled |
 //! | 4 | would another policy change the user again after that (R13)? | failed |
 //! | 5 | outside of the pilot (R36)? on hold (R25)? mail still open (I4)? a place missing (R18)? too soon (R24)? nobody to tell (R4)? | skipped |
 //! | 6 | | due |
@@ -14,12 +14,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Failure, PinAction, PinStep, Reason, Skip, Step, Untouched, Verdict, pilot, pins};
+use super::{Also, Failure, PinAction, PinStep, Reason, Skip, Step, Untouched, Verdict, pilot, pins, renewal};
 use crate::domain::mailbox::NotAMailbox;
 use crate::domain::pattern::TooManySteps;
 use crate::domain::{CostCenter, CostCenterRef, Mailbox, PolicyName, StoredValue, WallClock};
-use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPin, User};
-use crate::policy::{Pilot, PinRewrite, PinRule, Placement, Policy, Recipient, Selector};
+use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPassword, StoredPin, User};
+use crate::policy::{Pilot, PinRewrite, PinRule, Placement, Policy, Recipient, Rewrite, Selector};
 
 /// The policies, set against one database at one moment.
 pub struct Planner<'a> {
@@ -78,10 +78,30 @@ pub struct Undecided {
 }
 
 /// What a user lacks by the rules of the owning policy.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Need {
+    pub(super) pin: Option<PinStep>,
+    pub(super) code: Option<Reason>,
+    pub(super) password: Option<PasswordStep>,
+    pub(super) cost_center: Option<Reason>,
+}
+
+/// Why a password is issued, and whether our ledger foresaw it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Need {
-    pin: Option<PinStep>,
-    cost_center: Option<Reason>,
+pub(super) struct PasswordStep {
+    pub(super) reason: Reason,
+    pub(super) foreseen: bool,
+}
+
+impl Need {
+    fn is_nothing(&self) -> bool {
+        *self == Need::default()
+    }
+
+    /// Whether a credential is made.
+    fn issues(&self) -> bool {
+        self.pin.is_some_and(|pin| pin.action == PinAction::Issue) || self.code.is_some() || self.password.is_some()
+    }
 }
 
 impl<'a> Planner<'a> {
@@ -125,7 +145,7 @@ impl<'a> Planner<'a> {
         let Ok(need) = self.need(policy, owner, user) else {
             return Verdict::Failed { policy: owner.policy, failure: Failure::PatternSteps };
         };
-        if need.pin.is_none() && need.cost_center.is_none() {
+        if need.is_nothing() {
             return Verdict::Settled { policy: owner.policy };
         }
         let confined = self.pilot_reaches(user) == Some(false);
@@ -142,7 +162,7 @@ impl<'a> Planner<'a> {
             // A renamed cost center makes its policy match nobody: that must not look as if everybody had left it, or had
             // left an earlier one for it.
             Some((policy, _)) if !self.whole => Verdict::Skipped { policy, skip: Skip::Blocked },
-            Some((policy, pin)) => self.due_unless(policy, Need { pin: Some(pin), cost_center: None }, user, facts),
+            Some((policy, pin)) => self.due_unless(policy, Need { pin: Some(pin), ..Need::default() }, user, facts),
             None => Verdict::Untouched(Untouched::NoPolicy),
         }
     }
@@ -153,7 +173,8 @@ impl<'a> Planner<'a> {
     }
 
     fn due_unless(&self, policy: usize, need: Need, user: &User, facts: &Facts) -> Verdict {
-        if let Some(skip) = self.obstacle(&self.policies[policy], &need, user, facts) {
+        let tells_existing = self.tells_existing(&self.policies[policy], &need, user);
+        if let Some(skip) = self.obstacle(&self.policies[policy], &need, tells_existing, user, facts) {
             return Verdict::Skipped { policy, skip };
         }
         let (mut touched, mut unexpected) = (0, 0);
@@ -168,7 +189,7 @@ impl<'a> Planner<'a> {
             user: user.id,
             policy: policy as u16, // the configuration allows fewer policies than that
             pin: need.pin,
-            cost_center: need.cost_center,
+            also: Also::of(&need, tells_existing),
             touched: count(touched),
             unexpected: count(unexpected),
         })
@@ -233,6 +254,8 @@ impl<'a> Planner<'a> {
 
     fn need(&self, policy: &Policy, owner: Owner, user: &User) -> Result<Need, TooManySteps> {
         let pin = policy.pin.as_ref().and_then(|rule| pins::need(rule, owner.kept, user, self.now));
+        let code = policy.code.as_ref().and_then(|rule| renewal::code(rule, owner.kept, user));
+        let password = policy.password.as_ref().and_then(|rule| renewal::password(rule, owner.kept, user, self.now.utc));
         let mut cost_center = None;
         if !owner.kept
             && let Some(placement) = &policy.placement
@@ -241,7 +264,7 @@ impl<'a> Planner<'a> {
         {
             cost_center = Some(Reason::CostCenterDiffers);
         }
-        Ok(Need { pin, cost_center })
+        Ok(Need { pin, code, password, cost_center })
     }
 
     /// Whether the user, once `need` is done, would be owned by another policy that is not content with it: the two would
@@ -258,9 +281,16 @@ impl<'a> Planner<'a> {
         if let (Some(step), Some(rule)) = (need.pin, &self.policies[policy].pin) {
             after.pins = self.pins_after(step, rule, user);
         }
+        // What they are does not matter: they have no value here.
+        if need.code.is_some() {
+            after.code = Some(StoredValue::new(String::new()));
+        }
+        if need.password.is_some() {
+            after.password = Some(StoredPassword { value: StoredValue::new(String::new()), issued: Some(self.now.utc) });
+        }
         // What cannot be decided then fails then, and changes nothing.
         let next = self.need(&self.policies[next.policy], next, &after);
-        next.is_ok_and(|next| next.pin.is_some() || next.cost_center.is_some())
+        next.is_ok_and(|next| !next.is_nothing())
     }
 
     /// The user's PINs once `step` is done. What a new one is does not matter: it has no value here.
@@ -278,7 +308,18 @@ impl<'a> Planner<'a> {
         pins
     }
 
-    fn obstacle(&self, policy: &Policy, need: &Need, user: &User, facts: &Facts) -> Option<Skip> {
+    /// Whether the user, who gets something else, has a valid PIN that is told with it (R16).
+    fn tells_existing(&self, policy: &Policy, need: &Need, user: &User) -> bool {
+        let extends = match need.pin.map(|pin| pin.action) {
+            None => false,
+            Some(PinAction::Extend) => true,
+            Some(PinAction::Issue | PinAction::Expire | PinAction::Delete) => return false,
+        };
+        let valid = |pin: &StoredPin| extends || !pins::expired(pin, self.now.wall);
+        policy.pin.as_ref().is_some_and(|rule| rule.send_existing) && user.pins.iter().any(valid)
+    }
+
+    fn obstacle(&self, policy: &Policy, need: &Need, tells_existing: bool, user: &User, facts: &Facts) -> Option<Skip> {
         if self.pilot_reaches(user) == Some(false) {
             return Some(Skip::HeldBack);
         }
@@ -291,10 +332,12 @@ impl<'a> Planner<'a> {
         if self.blocked(policy) {
             return Some(Skip::Blocked);
         }
-        // Whatever makes no new credential needs neither patience nor a recipient.
-        need.pin.filter(|pin| pin.action == PinAction::Issue)?;
-        if facts.last_generated.is_some_and(|last| self.now.utc < last.plus(policy.limits.min_interval)) {
+        // Whatever makes no new credential needs no patience, and what is not told no recipient.
+        if need.issues() && facts.last_generated.is_some_and(|last| self.now.utc < last.plus(policy.limits.min_interval)) {
             return Some(Skip::TooSoon);
+        }
+        if !need.issues() && !tells_existing {
+            return None;
         }
         match recipient(policy, user) {
             Err(NotAMailbox::Empty) => Some(Skip::NoAddress),
@@ -342,12 +385,14 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Whether `policy` gives a new PIN to whoever it selects, each time: nothing of it ends, so that only a single pass that
+/// Whether `policy` gives a new credential to whoever it selects, each time: nothing of it ends, so that only a single pass that
 /// somebody asked for may do it (R13).
 pub fn never_ends(policy: &Policy) -> bool {
-    let endless = |rule: &PinRule| rule.rewrite == PinRewrite::Always && rule.rotate_every.is_none();
+    let pins = policy.pin.as_ref().is_some_and(|rule| rule.rewrite == PinRewrite::Always && rule.rotate_every.is_none());
+    let codes = policy.code.as_ref().is_some_and(|rule| rule.rewrite == Rewrite::Always);
+    let passwords = policy.password.as_ref().is_some_and(|rule| rule.rewrite == Rewrite::Always && rule.rotate_every.is_none());
     let moves_all = policy.ends_own_match() && policy.placement.as_ref().is_some_and(Placement::places_everybody);
-    policy.pin.as_ref().is_some_and(endless) && !moves_all
+    (pins || codes || passwords) && !moves_all
 }
 
 /// Both halves must agree: a half-moved user is moved again (R18).

@@ -84,6 +84,8 @@ fn user() -> User {
         source: None,
         pins: vec![],
         cards: 0,
+        code: None,
+        password: None,
     }
 }
 
@@ -129,7 +131,13 @@ fn places() -> Places {
 }
 
 fn due(pin: Option<Reason>, cost_center: Option<Reason>, touched: u8, unexpected: u8) -> Verdict {
-    Verdict::Due(Step { cost_center, ..step(7, pin, touched, unexpected) })
+    let need = Need { cost_center, ..Need::default() };
+    Verdict::Due(Step { also: Also::of(&need, false), ..step(7, pin, touched, unexpected) })
+}
+
+fn of_second(verdict: Verdict) -> Verdict {
+    let Verdict::Due(step) = verdict else { panic!("{verdict:?}") };
+    Verdict::Due(Step { policy: 1, ..step })
 }
 
 fn acts(action: PinAction, reason: Reason, touched: u8, unexpected: u8) -> Verdict {
@@ -251,7 +259,7 @@ fn the_table() {
         ("of two policies that take turns the earlier one keeps its users", places_are_taken_in_turns(), user().at(HAS).pin(None, false), none(), due(None, Some(CostCenterDiffers), 0, 0)),
         ("and the later one is refused", places_are_taken_in_turns(), user().pin(None, false), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
         ("a move that an earlier policy would go on with is refused", vec![policy("on").from("Has PIN").to("Needs PIN"), policy("p").to("Has PIN")], user().at(OTHER).pin(None, false), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
-        ("a move to where an earlier policy is content is none", vec![policy("there").from("Has PIN"), policy("p").to("Has PIN")], user(), none(), Verdict::Due(Step { policy: 1, cost_center: Some(CostCenterDiffers), ..step(7, Some(PinMissing), 0, 0) })),
+        ("a move to where an earlier policy is content is none", vec![policy("there").from("Has PIN"), policy("p").to("Has PIN")], user(), none(), of_second(due(Some(PinMissing), Some(CostCenterDiffers), 0, 0))),
         ("an earlier policy that would cap what this one issues is refused", vec![caps(Never).from("Has PIN"), policy("p").to("Has PIN")], user(), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
         ("by user name the first pattern that matches decides", vec![policy("p").without_pin().by_name(&[("x", "Gone2"), ("visitor@.*", "Has PIN"), ("", "Needs PIN")])], user(), none(), skipped(Skip::Blocked)),
         ("where all its cost centers are there", vec![policy("p").without_pin().by_name(&[("x", "Needs PIN"), ("visitor@.*", "Has PIN"), ("", "Needs PIN")])], user(), none(), due(None, Some(CostCenterDiffers), 0, 0)),
@@ -291,7 +299,7 @@ fn an_expected_renewal_counts_towards_no_limit_and_a_removal_does() {
         let places = places();
         let mut plan = Plan::new(&policies);
         plan.add(Planner::new(&policies, &places, NOW).verdict(&user, &facts));
-        (plan.totals[0].due, plan.totals[0].judged, plan.totals[0].replaced)
+        (plan.totals[0].due, plan.totals[0].judged, plan.totals[0].replaced[Credential::Pin])
     };
     let extends = || policy("p").pins(|r| r.rewrite = PinRewrite::Extend);
     let leaves = || policy("p").for_logins("x").pins(|r| r.on_leave = OnLeave::Expire);
@@ -384,7 +392,7 @@ mod linting {
             [""; 0]
         );
         let told = endless(&[always()]);
-        assert!(told[0].starts_with("policy p: rewrite: always gives everybody a new PIN in each pass"), "{told:?}");
+        assert!(told[0].starts_with("policy p: rewrite: always gives everybody a new credential in each pass"), "{told:?}");
         assert_eq!(endless(&[always().to("B")]).len(), 1, "a move that the match does not read ends nothing");
         assert_eq!(endless(&[always().from("A").by_name(&[("x", "B")])]).len(), 1, "whom no pattern matches stays");
         assert_eq!(endless(&[always().from("A").by_name(&[("x", "B"), ("", "C")])]), [""; 0]);
@@ -450,7 +458,7 @@ fn blockers_are_named_once_for_each_policy() {
 
 fn step(user: i64, pin: Option<Reason>, touched: u8, unexpected: u8) -> Step {
     let pin = pin.map(|reason| PinStep { action: PinAction::Issue, reason });
-    Step { user: crate::domain::UserId(user), policy: 0, pin, cost_center: None, touched, unexpected }
+    Step { user: crate::domain::UserId(user), policy: 0, pin, also: Also::default(), touched, unexpected }
 }
 
 #[test]

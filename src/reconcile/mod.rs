@@ -20,7 +20,7 @@ use crate::mint::{self, MintError};
 use crate::plan::{PinAction, Plan, Planner, Reason, Step, Verdict, rules};
 use crate::policy::Policy;
 use crate::report::{ChangeKind, ChangeOutcome, Line, PassKind, PolicyReport, Problem, Report};
-use crate::store::{Filter, Leadership, Needs, Pinless, Reader, Store, StoreError, Wanted};
+use crate::store::{Filter, Leadership, Pinless, Reader, Store, StoreError, Wanted};
 
 mod batch;
 mod draw;
@@ -335,15 +335,6 @@ fn new_report(config: &Config, database: &DatabaseConfig, ask: &Ask, dry_run: bo
     let policies = config.policies.iter().map(|p| PolicyReport::new(p.name.clone())).collect();
     let report = Report::new(mint::pass_id(), database.name.clone(), ask.kind, dry_run, ask.utc, policies);
     Report { observe: dry_run && config.mode == Mode::Observe, ..report }
-}
-
-/// What the policies need of the schema.
-pub fn needs(config: &Config) -> Needs {
-    Needs {
-        cost_centers: !wanted(config).is_empty(),
-        source: config.policies.iter().any(|p| !p.selector.source.is_empty()),
-        moves: config.policies.iter().any(|p| p.placement.is_some()),
-    }
 }
 
 fn millis(since: Instant) -> u64 {

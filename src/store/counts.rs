@@ -19,21 +19,27 @@ pub(super) struct Question<'a> {
     /// Whether row `u` is a real user.
     pub(super) real: &'a str,
     pub(super) format: PinFormat,
+    /// Whether row `u` has a code, or a password; `None`: no policy asks.
+    pub(super) codes: &'a Option<String>,
+    pub(super) passwords: &'a Option<String>,
     /// PostgreSQL.
     pub(super) typed: bool,
 }
 
 /// How many numbers stand in front of the lengths in the answer.
-pub(super) const NUMBERS: usize = 6;
+pub(super) const NUMBERS: usize = 8;
 
 impl Question<'_> {
     pub(super) fn statement(&self) -> String {
         let Question { users, cards, id, real, .. } = self;
         let pin = self.own();
+        let held = |test: &Option<String>| test.as_ref().map_or("CAST(0 AS bigint)".to_owned(), |test| format!("count(*) FILTER (WHERE {test})"));
+        let (codes, passwords) = (held(self.codes), held(self.passwords));
         let [md5, bare, prefix] = [PinFormat::Md5, PinFormat::Md5WithoutPrefix, PinFormat::Prefix].map(|form| self.foreign(form));
         format!(
-            "SELECT p.users, p.newest, s.pins, s.md5, s.bare, s.prefix, {lengths}
-               FROM (SELECT count(*) FILTER (WHERE {real}) AS users, CAST(coalesce(max(u.{id}), 0) AS bigint) AS newest FROM {users} u) p,
+            "SELECT p.users, p.newest, p.codes, p.passwords, s.pins, s.md5, s.bare, s.prefix, {lengths}
+               FROM (SELECT count(*) FILTER (WHERE {real}) AS users, CAST(coalesce(max(u.{id}), 0) AS bigint) AS newest,
+                            {codes} AS codes, {passwords} AS passwords FROM {users} u) p,
                     (SELECT count(*) FILTER (WHERE {pin}) AS pins, count(*) FILTER (WHERE {md5}) AS md5, count(*) FILTER (WHERE {bare}) AS bare,
                             count(*) FILTER (WHERE {prefix}) AS prefix FROM {cards} c) s",
             lengths = self.lengths(),
@@ -80,11 +86,11 @@ impl Question<'_> {
 
 /// What the statement answered.
 pub(super) fn counts(numbers: [i64; NUMBERS], lengths: Option<String>) -> Counts {
-    let [users, newest, pins, md5, bare, prefix] = numbers;
+    let [users, newest, codes, passwords, pins, md5, bare, prefix] = numbers;
     let count = |n: i64| u64::try_from(n).unwrap_or(0);
     let foreign = Foreign { md5: count(md5), md5_without_prefix: count(bare), prefix: count(prefix) };
     let by_length = lengths.map(|text| by_length(&text));
-    Counts { users: count(users), pins: count(pins), by_length, foreign, newest }
+    Counts { users: count(users), pins: count(pins), by_length, codes: count(codes), passwords: count(passwords), foreign, newest }
 }
 
 /// PINs longer than any that is drawn are left out.

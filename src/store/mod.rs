@@ -50,6 +50,10 @@ pub struct DueFilter {
     pub unlimited_pin: bool,
     /// Everybody in one of these cost centers, whatever they have.
     pub everybody: Option<InCostCenter>,
+    /// Some policy issues card assignment codes: users without one, in one of these cost centers.
+    pub without_code: Option<InCostCenter>,
+    /// The same of passwords.
+    pub without_password: Option<InCostCenter>,
     /// These users, whatever they have: what only the journal knows to be due. Sorted.
     pub users: Vec<UserId>,
 }
@@ -61,6 +65,8 @@ impl DueFilter {
         let center = user.cost_center;
         self.without_pin.as_ref().is_some_and(|within| user.pins.is_empty() && within.contains(center.id.0))
             || self.expired_at.is_some_and(|at| user.pins.iter().any(|pin| pin.expires.is_some_and(|expires| expires <= at)))
+            || self.without_code.as_ref().is_some_and(|within| user.code.is_none() && within.contains(center.id.0))
+            || self.without_password.as_ref().is_some_and(|within| user.password.is_none() && within.contains(center.id.0))
             || (self.unlimited_pin && user.pins.iter().any(|pin| pin.expires.is_none()))
             || self.everybody.as_ref().is_some_and(|within| within.contains(center.id.0))
             || self.users.binary_search(&user.id).is_ok()
@@ -104,7 +110,16 @@ pub enum InCostCenter {
 pub struct UserChange {
     pub user: UserId,
     pub pin: Option<PinChange>,
+    pub code: Option<ValueChange>,
+    pub password: Option<ValueChange>,
     pub cost_center: Option<Move>,
+}
+
+/// A value in a column of `users` that takes the place of another, or of none. An empty text is none too.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ValueChange {
+    pub old: Option<StoredValue>,
+    pub new: StoredValue,
 }
 
 /// What becomes of a user's PINs. The user must have the PINs named in `old` and no others, or nothing is written.
@@ -167,6 +182,8 @@ pub enum Outcome {
     ChangedMeanwhile,
     /// The PIN stands somewhere already; nothing of this user was written. Draw again.
     PinTaken,
+    /// The same of the card assignment code.
+    CodeTaken,
     /// Something of this user was written before he fell out: the transaction must be rolled back and staged again
     /// without him.
     Torn,
@@ -180,7 +197,16 @@ pub struct AfterImage {
     pub pins: Vec<(StoredValue, Option<WallClock>)>,
     /// PINs that the user must not have any more.
     pub gone: Vec<StoredValue>,
+    pub code: Option<StoredValue>,
+    pub password: Option<StoredValue>,
     pub cost_center: Option<CostCenter>,
+}
+
+impl AfterImage {
+    /// Of a user of whom nothing more than the row is looked for.
+    pub fn of(user: UserId) -> AfterImage {
+        AfterImage { user, pins: Vec::new(), gone: Vec::new(), code: None, password: None, cost_center: None }
+    }
 }
 
 /// The cost centers to look up.
@@ -272,14 +298,6 @@ impl Check {
     }
 }
 
-/// What the policies need of the schema; only these parts of the map must resolve.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Needs {
-    pub cost_centers: bool,
-    pub source: bool,
-    pub moves: bool,
-}
-
 impl Reader {
     /// # Errors
     /// Only a target that can never be connected to; a server that is down shows at the first call.
@@ -291,10 +309,10 @@ impl Reader {
     }
 
     /// What `doctor` prints and what a start refuses on. After a failed check those that depend on it are left out.
-    pub async fn inspect(&self, needs: &Needs) -> Vec<Check> {
+    pub async fn inspect(&self) -> Vec<Check> {
         match &self.0 {
-            Dialect::Postgres(db) => db.inspect(needs).await,
-            Dialect::Sqlite(db) => db.inspect(needs).await,
+            Dialect::Postgres(db) => db.inspect().await,
+            Dialect::Sqlite(db) => db.inspect().await,
         }
     }
 
@@ -386,6 +404,25 @@ impl Reader {
         match &self.0 {
             Dialect::Postgres(db) => db.pins().boxed(),
             Dialect::Sqlite(db) => db.pins().boxed(),
+        }
+    }
+
+    /// Which of these stored card assignment codes somebody has, by a plain look.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn codes_taken(&self, codes: &[StoredValue]) -> Result<Vec<bool>, StoreError> {
+        match &self.0 {
+            Dialect::Postgres(db) => db.codes_taken(codes).await,
+            Dialect::Sqlite(db) => db.codes_taken(codes).await,
+        }
+    }
+
+    /// Every stored card assignment code, in chunks: what a cipher needs that never makes the same of the same.
+    pub fn codes(&self) -> BoxStream<'_, Result<Vec<StoredValue>, StoreError>> {
+        match &self.0 {
+            Dialect::Postgres(db) => db.codes().boxed(),
+            Dialect::Sqlite(db) => db.codes().boxed(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::config::DatabaseConfig;
 use crate::config::schema_map::{Test, Value};
 use crate::domain::{CostCenter, CostCenterId, CostCenterRef, PinFormat, StoredValue, UserId, WallClock};
-use crate::inventory::{Membership, Places, Standing, StoredPin, User};
+use crate::inventory::{Membership, Places, Standing, StoredPassword, StoredPin, User};
 
 use super::{Outcome, UserChange};
 
@@ -154,6 +154,9 @@ pub(super) struct Row {
     pub(super) is_deleted: bool,
     pub(super) center: (i64, i64),
     pub(super) source: Option<String>,
+    /// Not asked for where no policy needs it.
+    pub(super) code: Option<String>,
+    pub(super) password: Option<String>,
     /// Every value of the card column with its expiry.
     pub(super) cards: Vec<(String, Option<i64>)>,
 }
@@ -184,6 +187,8 @@ impl Row {
             source: self.source.filter(|s| !s.is_empty()),
             pins,
             cards: u32::try_from(cards.len()).unwrap_or(u32::MAX),
+            code: self.code.filter(|code| !code.is_empty()).map(StoredValue::new),
+            password: self.password.filter(|password| !password.is_empty()).map(StoredValue::new).map(StoredPassword::found),
         }
     }
 }
@@ -206,15 +211,20 @@ pub(super) fn pick_places(wanted: &BTreeSet<CostCenterRef>, found: &[CostCenter]
 }
 
 /// The changes that may be sent at all: a second change for the same user would fight the first, and of two users with the
-/// same new PIN only one can have it, which no look at the database shows before either stands there.
+/// same new PIN or code only one can have it, which no look at the database shows before either stands there.
 pub(super) fn settle_within_batch(changes: &[UserChange]) -> Vec<Option<Outcome>> {
     let mut users = BTreeSet::new();
-    let mut forms = BTreeSet::new();
+    let (mut forms, mut codes) = (BTreeSet::new(), BTreeSet::new());
     changes
         .iter()
         .map(|change| {
             if !users.insert(change.user) {
                 return Some(Outcome::ChangedMeanwhile);
+            }
+            if let Some(code) = &change.code
+                && !codes.insert(&code.new)
+            {
+                return Some(Outcome::CodeTaken);
             }
             let pin = change.pin.as_ref()?.new_pin()?;
             if pin.forms.iter().chain([&pin.value]).any(|form| forms.contains(form)) {

@@ -62,7 +62,7 @@ async fn a_daemon_does_not_start_with_a_policy_that_has_no_end() {
     let site = Site::empty().await.with_config(|config| config.replacen("rewrite: expired", "rewrite: always", 1));
     let ended = site.run(&[]);
     assert!(
-        ended.code == 64 && ended.stderr.contains("policy staff: rewrite: always gives everybody a new PIN in each pass"),
+        ended.code == 64 && ended.stderr.contains("policy staff: rewrite: always gives everybody a new credential in each pass"),
         "{}",
         ended.all()
     );

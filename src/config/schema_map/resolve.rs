@@ -1,7 +1,7 @@
 //! From a profile and its overrides to a checked [`SchemaMap`].
 
 use super::profile::{Profile, merged};
-use super::{CardsMap, CostCentersMap, ExpiresKind, ExpiresMap, SchemaMap, Test, UsersMap, Value, Zone};
+use super::{CardsMap, CostCentersMap, ExpiresKind, ExpiresMap, GuessedColumn, SchemaMap, Test, UsersMap, Value, Zone};
 use crate::config::read::{Field, Reader, Section, one_of};
 use crate::config::yaml::Data;
 
@@ -38,8 +38,8 @@ fn users(field: &Field<'_>) -> Option<UsersMap> {
     let table = required_name(&mut section, "table");
     let id = section.required("id", NAME_SHAPE).and_then(|field| growing_column(&field));
     let [login, email, first_name, surname] = ["login", "email", "name", "surname"].map(|key| required_column(&mut section, key));
-    section.field("password").and_then(|field| column(&field));
-    section.field("puk").and_then(|field| guessed_column(&field));
+    let password = section.field("password").map(|field| column(&field));
+    let puk = section.field("puk").map(|field| guessed_column(&field));
     let is_user = section.required("is_user", "a test that tells users from roles and cost centers").and_then(|field| test(&field));
     let is_deleted = section.field("is_deleted").map(|field| test(&field));
     let source = section.field("source").map(|field| column(&field));
@@ -55,6 +55,8 @@ fn users(field: &Field<'_>) -> Option<UsersMap> {
         surname: surname?,
         // Given but wrong: no map.
         source: source.map_or(Some(None), |column| column.map(Some))?,
+        password: password.map_or(Some(None), |column| column.map(Some))?,
+        puk: puk.map_or(Some(None), |column| column.map(Some))?,
         is_user: is_user?,
         is_deleted: is_deleted.map_or(Some(None), |test| test.map(Some))?,
     })
@@ -216,15 +218,15 @@ fn column(field: &Field<'_>) -> Option<String> {
 }
 
 /// With `verified`, for the columns whose shipped name is a guess.
-fn guessed_column(field: &Field<'_>) -> Option<String> {
+fn guessed_column(field: &Field<'_>) -> Option<GuessedColumn> {
     if field.scalar().is_some() {
-        return name(field);
+        return name(field).map(|column| GuessedColumn { column, verified: true });
     }
     let mut section = field.section("a column's name or {column: NAME, verified: true}")?;
     let column = required_name(&mut section, "column");
-    section.or("verified", true, Field::boolean);
+    let verified = section.or("verified", true, Field::boolean);
     section.finish();
-    column
+    Some(GuessedColumn { column: column?, verified })
 }
 
 /// With `grows`, for the key of `users`.

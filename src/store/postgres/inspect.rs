@@ -3,7 +3,7 @@
 
 use crate::domain::PinFormat;
 use crate::store::sql::is_pin;
-use crate::store::{Check, CheckVerdict, Needs, PRIVILEGES, WRITABLE};
+use crate::store::{Check, CheckVerdict, PRIVILEGES, WRITABLE};
 use crate::tls::Verify;
 
 use super::*;
@@ -17,6 +17,11 @@ use columns::{Column, Table};
 /// How many cards are looked at for their form.
 const SAMPLE: i64 = 10_000;
 
+/// A code of at most 16 digits: an IV and two blocks of 16 bytes, in Base64.
+const LONGEST_CODE: i64 = 64;
+/// bcrypt.
+const LONGEST_PASSWORD: i64 = 60;
+
 /// The values that this format writes are at most this long.
 fn longest(format: PinFormat) -> i64 {
     match format {
@@ -28,13 +33,13 @@ fn longest(format: PinFormat) -> i64 {
 }
 
 impl Postgres {
-    pub(in crate::store) async fn inspect(&self, needs: &Needs) -> Vec<Check> {
+    pub(in crate::store) async fn inspect(&self) -> Vec<Check> {
         let client = match self.reading().await {
             Ok(client) => client,
             Err(error) => return vec![refusal::check(&self.db, &error)],
         };
         let mut checks = Vec::new();
-        if let Err(error) = self.look_through(&client, needs, &mut checks).await {
+        if let Err(error) = self.look_through(&client, &mut checks).await {
             let (found, remedy) = error.told();
             let advice = match (remedy, error.kind(), &self.db.schema) {
                 (_, "permission", Some(schema)) => format!("GRANT USAGE ON SCHEMA {} TO {};", quoted(schema), quoted(&self.role())),
@@ -55,7 +60,7 @@ impl Postgres {
         }
     }
 
-    async fn look_through(&self, client: &Client, needs: &Needs, checks: &mut Vec<Check>) -> Result<(), StoreError> {
+    async fn look_through(&self, client: &Client, checks: &mut Vec<Check>) -> Result<(), StoreError> {
         let map = &self.db.map;
         checks.push(Check::ok("connection", format!("connected to {}", self.connector.server())));
         checks.push(self.encryption(client).await?);
@@ -65,7 +70,7 @@ impl Postgres {
             return Ok(());
         }
 
-        let tables = self.tables(needs);
+        let tables = self.tables();
         let mut columns_of = HashMap::new();
         let mut complete = true;
         for table in &tables {
@@ -83,7 +88,8 @@ impl Postgres {
         let card_columns = columns_of.get(cards.check).unwrap_or(&empty);
         checks.push(self.defaults(card_columns));
         checks.push(self.length(card_columns));
-        checks.push(self.privileges(client, needs, &tables, card_columns).await?);
+        checks.extend(self.value_lengths(columns_of.get(tables[0].check).unwrap_or(&empty)));
+        checks.push(self.privileges(client, &tables, card_columns).await?);
         checks.push(self.index(client, cards).await?);
         checks.push(self.formats(client, cards).await?);
         if map.users.id_grows {
@@ -227,6 +233,25 @@ impl Postgres {
             Some(length) => Check::ok("card length", format!("{value} holds {length} characters, a PIN takes {needed}")),
             None => Check::ok("card length", format!("{value} has no bound")),
         }
+    }
+
+    /// Whether codes and passwords fit into their columns.
+    fn value_lengths(&self, columns: &[Column]) -> Vec<Check> {
+        let (users, needs) = (&self.db.map.users, self.db.needs);
+        let code = users.puk.as_ref().filter(|_| needs.codes).map(|puk| ("code length", &puk.column, "a card assignment code", LONGEST_CODE));
+        let password = users.password.as_ref().filter(|_| needs.passwords);
+        let password = password.map(|column| ("password length", column, "a password's hash", LONGEST_PASSWORD));
+        let check = |(name, column, what, needed): (&'static str, &String, &str, i64)| {
+            let length = columns.iter().find(|c| c.name == *column).and_then(|c| c.length);
+            match length.filter(|length| *length < needed) {
+                Some(length) => {
+                    let found = format!("{column} holds {length} characters, {what} takes up to {needed}");
+                    Check::failed(name, found, "check `schema_map.users`; a column that is too short would refuse the value")
+                }
+                None => Check::ok(name, format!("{column} holds {what}")),
+            }
+        };
+        code.into_iter().chain(password).map(check).collect()
     }
 
     async fn index(&self, client: &Client, cards: &Table) -> Result<Check, StoreError> {

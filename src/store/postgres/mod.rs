@@ -27,9 +27,9 @@ use super::{AfterImage, Wanted};
 mod connect;
 mod expiry;
 mod inspect;
-mod pins;
 mod read;
 mod session;
+mod stored;
 mod write;
 
 pub(super) use write::{Transaction, Writer};
@@ -61,6 +61,8 @@ struct Layout {
     /// policies that need more are refused by the inspection.
     member: bool,
     source: bool,
+    puk: bool,
+    password: bool,
     /// The types of the columns of `cards`, as the server writes them.
     card_types: HashMap<String, String>,
     /// `AS MATERIALIZED`, or `AS` before version 12, which always does.
@@ -161,6 +163,8 @@ impl Postgres {
             schema: row.get(0),
             member: has(&map.cost_centers.member_id) && map.cost_centers.member_number.as_ref().map_or(row.get(3), has),
             source: map.users.source.as_ref().is_some_and(has),
+            puk: map.users.puk.as_ref().is_some_and(|puk| has(&puk.column)),
+            password: map.users.password.as_ref().is_some_and(has),
             materialized: if row.get::<_, i64>(1) >= 120_000 { "AS MATERIALIZED" } else { "AS" },
             users,
         })
@@ -205,7 +209,10 @@ impl Postgres {
         let layout = self.layout(&client).await?;
         let map = &self.db.map;
         let mut binder = Binder::postgres();
+        let held = |column: Option<String>| column.map(|column| format!("u.{column}::text <> ''"));
         let question = Question {
+            codes: &held(self.code_column(layout).filter(|_| self.db.needs.codes)),
+            passwords: &held(self.password_column(layout).filter(|_| self.db.needs.passwords)),
             users: &layout.users,
             cards: &layout.cards,
             id: &quoted(&map.users.id),

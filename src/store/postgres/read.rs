@@ -128,6 +128,12 @@ impl Postgres {
             let ids = binder.bind(Arg::Ints(due.users.iter().map(|user| Some(user.0)).collect()));
             arms.push(format!("SELECT unnest({ids})"));
         }
+        for (within, column) in [(&due.without_code, self.code_column(layout)), (&due.without_password, self.password_column(layout))] {
+            if let (Some(within), Some(column)) = (within, column) {
+                let inside = inside(&center, within, binder);
+                arms.push(format!("SELECT u.{id}::bigint FROM {users} u WHERE {inside} AND coalesce(u.{column}::text, '') = ''"));
+            }
+        }
         for (from, to) in &due.to_move {
             let from = inside(&center, from, binder);
             let (to_id, to_number) = (binder.int(to.id.0), binder.int(to.number));
@@ -171,9 +177,12 @@ impl Postgres {
         let is_user = binder.test("u", &users.is_user);
         let is_deleted = users.is_deleted.as_ref().map_or("false".to_owned(), |t| binder.test("u", t));
         let (center, number) = self.membership(layout);
-        let source = users.source.as_ref().filter(|_| layout.source).map_or("NULL::text".to_owned(), |s| format!("u.{}::text", quoted(s)));
+        let optional = |column: Option<String>| column.map_or("NULL::text".to_owned(), |column| format!("nullif(u.{column}::text, '')"));
+        let source = optional(users.source.as_ref().filter(|_| layout.source).map(|source| quoted(source)));
+        let code = optional(self.code_column(layout).filter(|_| self.db.needs.codes));
+        let password = optional(self.password_column(layout).filter(|_| self.db.needs.passwords));
         format!(
-            "u.{id}::bigint, {login}, {email}, {name}, {surname}, {is_user}, {is_deleted}, {center}, {number}, {source}",
+            "u.{id}::bigint, {login}, {email}, {name}, {surname}, {is_user}, {is_deleted}, {center}, {number}, {source}, {code}, {password}",
             id = quoted(&users.id),
             login = text(&users.login),
             email = text(&users.email),
@@ -224,7 +233,7 @@ const STEP: &str = "read users";
 /// One row more, of nobody: where a user's cost center would be, the number of real users without any PIN. It costs nothing, since
 /// the statement has found them anyway, and a join of its own would take as long as all the rest.
 const PINLESS: &str = " UNION ALL SELECT NULL::bigint, '', '', '', '', false, false, count(*) FILTER (WHERE b.is_real), 0::bigint,
-                               NULL::text, NULL::text, NULL::bigint FROM bare b";
+                               NULL::text, NULL::text, NULL::text, NULL::text, NULL::bigint FROM bare b";
 
 enum Reading {
     Asked(Filter, Pinless),
@@ -289,8 +298,8 @@ impl People {
             let _ = self.pinless.set(u64::try_from(row.try_get::<_, i64>(7)?).unwrap_or(0));
             return Ok(None);
         };
-        let value: Option<String> = row.try_get(10)?;
-        let card = value.map(|value| Ok::<_, Cause>((value, row.try_get(11)?))).transpose()?;
+        let value: Option<String> = row.try_get(12)?;
+        let card = value.map(|value| Ok::<_, Cause>((value, row.try_get(13)?))).transpose()?;
         if let Some(current) = self.current.as_mut().filter(|current| current.id == id) {
             current.cards.extend(card);
             return Ok(None);
@@ -305,6 +314,8 @@ impl People {
             is_deleted: row.try_get(6)?,
             center: (row.try_get(7)?, row.try_get(8)?),
             source: row.try_get(9)?,
+            code: row.try_get(10)?,
+            password: row.try_get(11)?,
             cards: card.into_iter().collect(),
         };
         Ok(self.current.replace(next))

@@ -18,6 +18,7 @@ use crate::store::{AfterImage, Committed, Outcome, PinTarget, UserChange};
 use super::{GRACE, Layout, Postgres, Shared, expiry, within};
 
 mod statements;
+mod values;
 
 /// The one writing session, opened when it is first needed and again after it broke.
 pub(in crate::store) struct Writer {
@@ -149,21 +150,49 @@ impl Transaction {
         let pending = |verdicts: &[Option<Outcome>], wanted: &dyn Fn(&UserChange) -> bool| -> Vec<usize> {
             (0..changes.len()).filter(|&i| verdicts[i].is_none() && wanted(&changes[i])).collect()
         };
+        let coded = pending(&verdicts, &|c| c.code.is_some());
+        for i in self.standing_codes(client, layout, changes, &coded).await? {
+            verdicts[i] = Some(Outcome::CodeTaken);
+        }
         for kind in [Kind::Insert, Kind::Replace, Kind::End, Kind::Delete] {
             let chosen = pending(&verdicts, &|c| Kind::of(c) == Some(kind));
             for (i, outcome) in self.run(client, layout, kind, changes, &chosen).await? {
                 verdicts[i] = (outcome != Outcome::Applied).then_some(outcome);
             }
         }
-        let movers = pending(&verdicts, &|c| c.cost_center.is_some());
-        for (i, outcome) in self.run(client, layout, Kind::Move, changes, &movers).await? {
-            verdicts[i] = match outcome {
-                Outcome::Applied => None,
-                _ if changes[i].pin.is_some() => Some(Outcome::Torn),
-                missed => Some(missed),
-            };
+        let of_values = |c: &UserChange| c.code.is_some() || c.password.is_some();
+        let steps: [(Kind, fn(&UserChange) -> bool); 2] = [(Kind::Values, of_values), (Kind::Move, |c| c.cost_center.is_some())];
+        for (kind, wanted) in steps {
+            let chosen = pending(&verdicts, &wanted);
+            for (i, outcome) in self.run(client, layout, kind, changes, &chosen).await? {
+                let begun = changes[i].pin.is_some() || (kind == Kind::Move && of_values(&changes[i]));
+                verdicts[i] = match outcome {
+                    Outcome::Applied => None,
+                    _ if begun => Some(Outcome::Torn),
+                    missed => Some(missed),
+                };
+            }
         }
         Ok(verdicts.into_iter().map(|v| v.unwrap_or(Outcome::Applied)).collect())
+    }
+
+    /// Those of the chosen whose new code somebody has, by their place in `changes`.
+    async fn standing_codes(
+        &self,
+        client: &Client,
+        layout: &Layout,
+        changes: &[UserChange],
+        chosen: &[usize],
+    ) -> Result<Vec<usize>, StoreError> {
+        const STEP: &str = "look for card assignment codes";
+        let batch: Vec<&UserChange> = chosen.iter().map(|&i| &changes[i]).collect();
+        let mut binder = Binder::postgres();
+        let statement = self.postgres.codes_standing(layout, &batch, &mut binder).filter(|_| !chosen.is_empty());
+        let Some(statement) = statement else { return Ok(Vec::new()) };
+        let rows = self.postgres.rows(client, STEP, &statement, &binder.args).await?;
+        let ids: Result<std::collections::HashSet<i64>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+        let ids = ids.map_err(|e| StoreError::query(STEP, e))?;
+        Ok(chosen.iter().copied().filter(|&i| ids.contains(&changes[i].user.0)).collect())
     }
 
     /// The verdicts on the chosen changes, by their place in `changes`. A user of whom the answer says nothing was not there.
@@ -185,6 +214,10 @@ impl Transaction {
             Kind::Replace => ("replace PINs", self.postgres.replace(layout, &batch, &mut binder)),
             Kind::End => ("end PINs", self.postgres.adjust(layout, &batch, false, &mut binder)),
             Kind::Delete => ("delete PINs", self.postgres.adjust(layout, &batch, true, &mut binder)),
+            Kind::Values => match self.postgres.write_values(layout, &batch, &mut binder) {
+                Some(statement) => ("write codes and passwords", statement),
+                None => return Ok(chosen.iter().map(|&i| (i, Outcome::ChangedMeanwhile)).collect()),
+            },
             Kind::Move => ("move users", self.postgres.move_users(layout, &batch, &mut binder)),
         };
         let rows = self.postgres.rows(client, step, &statement, &binder.args).await?;
@@ -238,6 +271,7 @@ enum Kind {
     Replace,
     End,
     Delete,
+    Values,
     Move,
 }
 

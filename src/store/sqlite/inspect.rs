@@ -4,11 +4,12 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::store::error::chain;
 use crate::store::sql::quoted;
-use crate::store::{Check, Needs, StoreError};
+use crate::store::{Check, StoreError};
 
 use super::Sqlite;
 
-pub(super) fn inspect(sqlite: &Sqlite, needs: &Needs) -> Vec<Check> {
+pub(super) fn inspect(sqlite: &Sqlite) -> Vec<Check> {
+    let needs = sqlite.db.needs;
     if !sqlite.path.exists() {
         let found = format!("{} does not exist", sqlite.path.display());
         return vec![Check::failed("connection", found, "make one with `credkeeper sandbox DIR`, or correct the url")];
@@ -22,6 +23,12 @@ pub(super) fn inspect(sqlite: &Sqlite, needs: &Needs) -> Vec<Check> {
     let mut user_columns = vec![&users.id, &users.login, &users.email, &users.name, &users.surname];
     if needs.source {
         user_columns.extend(&users.source);
+    }
+    if needs.codes {
+        user_columns.extend(users.puk.as_ref().map(|puk| &puk.column));
+    }
+    if needs.passwords {
+        user_columns.extend(&users.password);
     }
     // This dialect always reads the membership.
     user_columns.push(&centers.member_id);

@@ -20,7 +20,7 @@ use crate::inventory::{Counts, Pulse, ReadOnly, Standing, User};
 use super::counts::{NUMBERS, Question, counts};
 use super::error::StoreError;
 use super::sql::{self, Arg, Binder, CHUNK, quoted};
-use super::{AfterImage, Check, Filter, Needs, Pinless, Wanted};
+use super::{AfterImage, Check, Filter, Pinless, Wanted};
 
 mod inspect;
 mod write;
@@ -61,9 +61,9 @@ impl Sqlite {
         blocking(move || work(&this, &this.open(OpenFlags::SQLITE_OPEN_READ_ONLY)?)).await
     }
 
-    pub(super) async fn inspect(&self, needs: &Needs) -> Vec<Check> {
-        let (this, needs) = (self.clone(), *needs);
-        blocking(move || Ok(inspect::inspect(&this, &needs))).await.unwrap_or_else(|e| vec![Check::failed("connection", e.to_string(), "")])
+    pub(super) async fn inspect(&self) -> Vec<Check> {
+        let this = self.clone();
+        blocking(move || Ok(inspect::inspect(&this))).await.unwrap_or_else(|e| vec![Check::failed("connection", e.to_string(), "")])
     }
 
     /// A file takes changes as long as it can be opened for them; SQLite opens one that it may not write to read only.
@@ -94,7 +94,11 @@ impl Sqlite {
             if let Some(template) = &this.db.template_user {
                 real = format!("{real} AND u.{} IS NOT {}", quoted(&map.users.login), binder.text(template));
             }
+            let needs = this.db.needs;
+            let held = |column: Option<String>| column.map(|column| format!("u.{column} <> ''"));
             let question = Question {
+                codes: &held(this.code_column().filter(|_| needs.codes)),
+                passwords: &held(this.password_column().filter(|_| needs.passwords)),
                 users: &quoted(&map.users.table),
                 cards: &quoted(&map.cards.table),
                 id: &quoted(&map.users.id),
@@ -178,12 +182,48 @@ impl Sqlite {
 
     /// Every value of the card column.
     pub(super) fn pins(&self) -> impl Stream<Item = Result<Vec<StoredValue>, StoreError>> + Send + use<> {
-        let this = self.clone();
+        let map = &self.db.map.cards;
+        self.whole("read PINs", &map.table, Some(quoted(&map.value)))
+    }
+
+    /// Every stored card assignment code.
+    pub(super) fn codes(&self) -> impl Stream<Item = Result<Vec<StoredValue>, StoreError>> + Send + use<> {
+        self.whole("read card assignment codes", &self.db.map.users.table, self.code_column())
+    }
+
+    /// Which of these codes somebody has.
+    pub(super) async fn codes_taken(&self, codes: &[StoredValue]) -> Result<Vec<bool>, StoreError> {
+        let codes = codes.to_vec();
+        self.reading(move |this, connection| {
+            let taken = codes.iter().map(|code| write::has_code(this, connection, code)).collect::<rusqlite::Result<_>>();
+            taken.map_err(|e| StoreError::query("look for card assignment codes", e))
+        })
+        .await
+    }
+
+    /// The quoted column of the codes, if the map names one.
+    fn code_column(&self) -> Option<String> {
+        self.db.map.users.puk.as_ref().map(|puk| quoted(&puk.column))
+    }
+
+    /// The same of the passwords.
+    fn password_column(&self) -> Option<String> {
+        self.db.map.users.password.as_ref().map(|column| quoted(column))
+    }
+
+    /// The values of a column that are not empty; none where there is no column.
+    fn whole(
+        &self,
+        step: &'static str,
+        table: &str,
+        column: Option<String>,
+    ) -> impl Stream<Item = Result<Vec<StoredValue>, StoreError>> + Send + use<> {
+        let (this, table) = (self.clone(), quoted(table));
         streamed(move |sender| {
-            let failed = |e: rusqlite::Error| StoreError::query("read PINs", e);
+            let Some(column) = column else { return Ok(()) };
+            let failed = |e: rusqlite::Error| StoreError::query(step, e);
             let connection = this.open(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-            let map = &this.db.map.cards;
-            let sql = format!("SELECT {0} FROM {1} WHERE {0} IS NOT NULL", quoted(&map.value), quoted(&map.table));
+            let sql = format!("SELECT {column} FROM {table} WHERE {column} <> ''");
             let mut statement = connection.prepare(&sql).map_err(failed)?;
             let mut rows = statement.query([]).map_err(failed)?;
             let mut chunk = Chunk::new(sender);
@@ -250,8 +290,9 @@ impl Sqlite {
         let is_deleted = users.is_deleted.as_ref().map_or("false".to_owned(), |t| binder.test("u", t));
         let owner = quoted(&cards.user);
         let (center, number) = self.membership("u");
+        let optional = |column: Option<String>| column.map_or("NULL".to_owned(), |column| format!("u.{column}"));
         format!(
-            "SELECT u.{id}, {login}, {email}, {name}, {surname}, {is_user}, {is_deleted}, {center}, {number}, {source}, a.cards
+            "SELECT u.{id}, {login}, {email}, {name}, {surname}, {is_user}, {is_deleted}, {center}, {number}, {source}, {code}, {password}, a.cards
                FROM {table} u LEFT JOIN (SELECT c.{owner} AS owner, json_group_array(json_array(c.{value}, {end})) AS cards
                                            FROM {card_table} c WHERE c.{value} IS NOT NULL GROUP BY c.{owner}) a ON a.owner = u.{id}",
             id = quoted(&users.id),
@@ -259,6 +300,8 @@ impl Sqlite {
             email = text(&users.email),
             name = text(&users.name),
             surname = text(&users.surname),
+            code = optional(self.code_column().filter(|_| self.db.needs.codes)),
+            password = optional(self.password_column().filter(|_| self.db.needs.passwords)),
             source = users.source.as_ref().map_or("NULL".to_owned(), |s| format!("u.{}", quoted(s))),
             table = quoted(&users.table),
             value = quoted(&cards.value),
@@ -298,9 +341,9 @@ fn write_end(map: &ExpiresMap, seconds: &str) -> String {
 }
 
 fn decode(row: &rusqlite::Row<'_>) -> rusqlite::Result<sql::Row> {
-    let cards: Option<String> = row.get(10)?;
+    let cards: Option<String> = row.get(12)?;
     let cards = cards.map(|json| serde_json::from_str(&json)).transpose();
-    let cards = cards.map_err(|_| rusqlite::Error::InvalidColumnType(10, "cards".to_owned(), rusqlite::types::Type::Text))?;
+    let cards = cards.map_err(|_| rusqlite::Error::InvalidColumnType(12, "cards".to_owned(), rusqlite::types::Type::Text))?;
     Ok(sql::Row {
         id: row.get(0)?,
         login: row.get(1)?,
@@ -311,6 +354,8 @@ fn decode(row: &rusqlite::Row<'_>) -> rusqlite::Result<sql::Row> {
         is_deleted: row.get(6)?,
         center: (row.get(7)?, row.get(8)?),
         source: row.get(9)?,
+        code: row.get(10)?,
+        password: row.get(11)?,
         cards: cards.unwrap_or_default(),
     })
 }

@@ -9,11 +9,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_ite
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::config::schema_map::Value;
-use crate::domain::UserId;
+use crate::domain::{StoredValue, UserId};
 use crate::inventory::{StoredPin, User};
 use crate::store::error::{Cause, Kind, StoreError};
 use crate::store::sql::{self, Binder, LOCK_TIMEOUT, quoted};
-use crate::store::{AfterImage, Committed, Move, NewPin, Outcome, PinChange, PinTarget, UserChange};
+use crate::store::{AfterImage, Committed, Move, NewPin, Outcome, PinChange, PinTarget, UserChange, ValueChange};
 
 use super::{Sqlite, blocking, decode, read_end, values, write_end};
 
@@ -136,18 +136,55 @@ fn write_all(sqlite: &Sqlite, connection: &Connection, changes: &[UserChange]) -
 }
 
 fn write_one(sqlite: &Sqlite, connection: &Connection, change: &UserChange) -> rusqlite::Result<Outcome> {
+    if let Some(code) = &change.code
+        && has_code(sqlite, connection, &code.new)?
+    {
+        return Ok(Outcome::CodeTaken);
+    }
     if let Some(pin) = &change.pin {
         let outcome = write_pin(sqlite, connection, change.user, pin)?;
         if outcome != Outcome::Applied {
             return Ok(outcome);
         }
     }
+    let mut begun = change.pin.is_some();
+    let missed = |begun| if begun { Outcome::Torn } else { Outcome::ChangedMeanwhile };
+    for (value, column) in [(&change.code, sqlite.code_column()), (&change.password, sqlite.password_column())] {
+        let Some(value) = value else { continue };
+        if !write_value(sqlite, connection, change.user, column.as_deref(), value)? {
+            return Ok(missed(begun));
+        }
+        begun = true;
+    }
     if let Some(to) = &change.cost_center
         && !move_user(sqlite, connection, change.user, to)?
     {
-        return Ok(if change.pin.is_some() { Outcome::Torn } else { Outcome::ChangedMeanwhile });
+        return Ok(missed(begun));
     }
     Ok(Outcome::Applied)
+}
+
+/// Whether somebody has this stored code.
+pub(super) fn has_code(sqlite: &Sqlite, connection: &Connection, code: &StoredValue) -> rusqlite::Result<bool> {
+    let Some(column) = sqlite.code_column() else { return Ok(false) };
+    let sql = format!("SELECT 1 FROM {} WHERE {column} = ?1", quoted(&sqlite.db.map.users.table));
+    connection.prepare_cached(&sql)?.exists([code.expose()])
+}
+
+/// Whether the user's row was as named, and there is such a column.
+fn write_value(
+    sqlite: &Sqlite,
+    connection: &Connection,
+    user: UserId,
+    column: Option<&str>,
+    change: &ValueChange,
+) -> rusqlite::Result<bool> {
+    let Some(column) = column else { return Ok(false) };
+    let users = &sqlite.db.map.users;
+    let update =
+        format!("UPDATE {} SET {column} = ?1 WHERE {} = ?2 AND coalesce({column}, '') = ?3", quoted(&users.table), quoted(&users.id));
+    let old = change.old.as_ref().map_or("", StoredValue::expose);
+    Ok(connection.prepare_cached(&update)?.execute(params![change.new.expose(), user.0, old])? == 1)
 }
 
 fn write_pin(sqlite: &Sqlite, connection: &Connection, user: UserId, change: &PinChange) -> rusqlite::Result<Outcome> {
@@ -280,6 +317,14 @@ pub(super) fn look_up(sqlite: &Sqlite, connection: &Connection, images: &[AfterI
         let Some(center) = center else { return Ok(false) };
         if image.cost_center.as_ref().is_some_and(|wanted| (wanted.id.0, wanted.number) != center) {
             return Ok(false);
+        }
+        for (value, column) in [(&image.code, sqlite.code_column()), (&image.password, sqlite.password_column())] {
+            let Some(value) = value else { continue };
+            let Some(column) = column else { return Ok(false) };
+            let held = format!("SELECT 1 FROM {} WHERE {} = ?1 AND {column} = ?2", quoted(&users.table), quoted(&users.id));
+            if !connection.prepare_cached(&held)?.exists(params![image.user.0, value.expose()])? {
+                return Ok(false);
+            }
         }
         if image.pins.is_empty() && image.gone.is_empty() {
             return Ok(true);

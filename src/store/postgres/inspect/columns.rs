@@ -95,8 +95,8 @@ impl Postgres {
         }
     }
 
-    pub(super) fn tables(&self, needs: &Needs) -> Vec<Table> {
-        let map = &self.db.map;
+    pub(super) fn tables(&self) -> Vec<Table> {
+        let (map, needs) = (&self.db.map, self.db.needs);
         let mapped = |name: &String, class, key| Mapped { name: name.clone(), class, key };
         let users = &map.users;
         let mut of_users = vec![
@@ -113,6 +113,12 @@ impl Postgres {
         }
         if needs.source {
             of_users.extend(users.source.iter().map(|source| mapped(source, Class::Any, "users.source")));
+        }
+        if needs.codes {
+            of_users.extend(users.puk.iter().map(|puk| mapped(&puk.column, Class::Text, "users.puk")));
+        }
+        if needs.passwords {
+            of_users.extend(users.password.iter().map(|column| mapped(column, Class::Text, "users.password")));
         }
         let centers = &map.cost_centers;
         if needs.cost_centers || needs.moves {

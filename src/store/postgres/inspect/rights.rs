@@ -9,11 +9,10 @@ impl Postgres {
     pub(super) async fn privileges(
         &self,
         client: &Client,
-        needs: &Needs,
         tables: &[Table],
         card_columns: &[Column],
     ) -> Result<Check, StoreError> {
-        let map = &self.db.map;
+        let (map, needs) = (&self.db.map, self.db.needs);
         let (users, cards) = (&tables[0], &tables[1]);
         // (table, column; none for the whole table, privilege)
         let mut wanted: Vec<Right<'_>> = Vec::new();
@@ -29,6 +28,12 @@ impl Postgres {
         if needs.moves {
             let halves = [Some(&map.cost_centers.member_id), map.cost_centers.member_number.as_ref()];
             wanted.extend(halves.into_iter().flatten().map(|column| (users, Some(column), "UPDATE")));
+        }
+        if needs.codes {
+            wanted.extend(map.users.puk.iter().map(|puk| (users, Some(&puk.column), "UPDATE")));
+        }
+        if needs.passwords {
+            wanted.extend(map.users.password.iter().map(|column| (users, Some(column), "UPDATE")));
         }
         let mut binder = Binder::postgres();
         let texts = |of: &dyn Fn(&Right<'_>) -> Option<String>| Arg::Texts(wanted.iter().map(of).collect());

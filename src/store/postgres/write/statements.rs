@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::schema_map::Value;
+use crate::domain::StoredValue;
 use crate::inventory::StoredPin;
 use crate::store::{PinChange, PinTarget};
 
@@ -11,7 +12,7 @@ const CHANGED: i64 = 2;
 pub(super) const TORN: i64 = 3;
 
 /// One column of a batch, in the order of the users.
-fn column<T>(batch: &[&UserChange], of: impl Fn(&UserChange) -> Option<T>, arg: fn(Vec<Option<T>>) -> Arg, binder: &mut Binder) -> String {
+pub(super) fn column<T>(batch: &[&UserChange], of: impl Fn(&UserChange) -> Option<T>, arg: fn(Vec<Option<T>>) -> Arg, binder: &mut Binder) -> String {
     binder.bind(arg(batch.iter().map(|change| of(change)).collect()))
 }
 
@@ -235,30 +236,44 @@ impl Postgres {
                 gone.push(Some(is_gone));
             }
         }
-        let [pin_places, pin_ids, ends, gone] = [pin_places, pin_ids, ends, gone].map(ints);
+        let [pin_places, pin_ids, pin_ends, gone] = [pin_places, pin_ids, ends, gone].map(ints);
         let values = binder.bind(Arg::Texts(values));
+        let (mut columns, mut read, mut values_asked, mut tests) = (String::new(), String::new(), String::new(), String::new());
+        let kinds: [(fn(&AfterImage) -> Option<&StoredValue>, Option<String>); 2] =
+            [(|i| i.code.as_ref(), self.code_column(layout)), (|i| i.password.as_ref(), self.password_column(layout))];
+        for (n, (of, place)) in kinds.into_iter().enumerate() {
+            if images.iter().any(|image| of(image).is_some()) {
+                let asked = binder.bind(Arg::Texts(images.iter().map(|image| of(image).map(|value| value.expose().to_owned())).collect()));
+                columns += &format!(", value{n}");
+                values_asked += &format!(", {asked}");
+                // What is not even there does not stand.
+                let held = place.map_or("NULL".to_owned(), |place| format!("u.{place}"));
+                read += &format!(", {held}::text AS value{n}");
+                tests += &format!(" AND (b.value{n} IS NULL OR q.value{n} IS NOT DISTINCT FROM b.value{n})");
+            }
+        }
         let (center, number) = self.membership(layout);
         let written = expiry::read(&map.cards.expires, &format!("({})", expiry::write(&map.cards.expires, "w.ends")));
         format!(
-            "WITH batch(place, id, center, number) {m} (SELECT b.* FROM unnest({places}, {ids}, {centers}, {numbers}) b),
+            "WITH batch(place, id, center, number{columns}) {m} (SELECT b.* FROM unnest({places}, {ids}, {centers}, {numbers}{values_asked}) b),
                   wanted(place, id, value, ends, gone) {m}
                     (SELECT w.place, w.id, w.value, {written}, w.gone
-                       FROM unnest({pin_places}, {pin_ids}, {values}, {ends}, {gone}) w(place, id, value, ends, gone)),
-                  own {m} (SELECT b.id, c.{card}::text AS value, {read} AS ends
+                       FROM unnest({pin_places}, {pin_ids}, {values}, {pin_ends}, {gone}) w(place, id, value, ends, gone)),
+                  own {m} (SELECT b.id, c.{card}::text AS value, {ends} AS ends
                              FROM (SELECT DISTINCT w.id FROM wanted w) b JOIN {cards} c ON c.{owner} = b.id),
                   differing {m} (SELECT w.place FROM wanted w LEFT JOIN own o
                                      ON o.id = w.id AND o.value = w.value AND (w.gone = 1 OR o.ends IS NOT DISTINCT FROM w.ends)
                                   WHERE (o.id IS NULL) = (w.gone = 0)),
-                  people {m} (SELECT b.place, {center} AS center, {number} AS number FROM batch b JOIN {users} u ON u.{id} = b.id)
+                  people {m} (SELECT b.place, {center} AS center, {number} AS number{read} FROM batch b JOIN {users} u ON u.{id} = b.id)
              SELECT DISTINCT b.place FROM batch b JOIN people q ON q.place = b.place LEFT JOIN differing d ON d.place = b.place
-              WHERE d.place IS NULL AND (b.center IS NULL OR (q.center = b.center AND q.number = b.number))",
+              WHERE d.place IS NULL AND (b.center IS NULL OR (q.center = b.center AND q.number = b.number)){tests}",
             m = layout.materialized,
             cards = layout.cards,
             users = layout.users,
             id = quoted(&map.users.id),
             owner = quoted(&map.cards.user),
             card = quoted(&map.cards.value),
-            read = expiry::read(&map.cards.expires, &format!("c.{}", quoted(&map.cards.expires.column))),
+            ends = expiry::read(&map.cards.expires, &format!("c.{}", quoted(&map.cards.expires.column))),
         )
     }
 }
