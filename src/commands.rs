@@ -8,14 +8,14 @@ use tracing::{error, warn};
 
 use crate::cli::ExitStatus;
 use crate::clock;
-use crate::config::{self, Config, TransportConfig};
+use crate::config::{self, Config, DatabaseConfig, TransportConfig};
 use crate::doctor;
-use crate::domain::{Mailbox, PinLength, PolicyName, printable};
+use crate::domain::{Mailbox, printable};
 use crate::explain;
 use crate::inventory::Now;
 use crate::journal::{JournalError, JournalReader, State};
 use crate::logging::{self, chain};
-use crate::metrics::{Insecure, Metrics, Names};
+use crate::metrics::{Insecure, Metrics, Names, NamesOf};
 use crate::plan::Planner;
 use crate::reconcile::{PassError, wanted, with_facts};
 use crate::store::{CheckVerdict, Filter, Reader, StoreError};
@@ -71,17 +71,14 @@ pub fn warn_of(config: &Config) {
 
 /// All metrics at zero, for the names of this configuration.
 pub fn metrics(config: &Config) -> Metrics {
-    let databases: Vec<&str> = config.databases.iter().map(|d| d.name.as_str()).collect();
-    let policies: Vec<PolicyName> = config.policies.iter().map(|p| p.name.clone()).collect();
-    let journal_states: Vec<&'static str> = State::ALL.iter().map(|s| s.as_str()).collect();
-    let lengths: Vec<PinLength> = config.policies.iter().filter_map(|p| p.pin.as_ref()).map(|rule| rule.length).collect();
-    let names = Names {
-        databases: &databases,
-        policies: &policies,
-        lengths: &lengths,
-        error_classes: &StoreError::KINDS,
-        journal_states: &journal_states,
+    let names = |database: &DatabaseConfig| NamesOf {
+        database: database.name.clone(),
+        policies: database.policies.iter().map(|p| p.name.clone()).collect(),
+        lengths: database.policies.iter().filter_map(|p| p.pin.as_ref()).map(|rule| rule.length).collect(),
     };
+    let databases: Vec<NamesOf> = config.databases.iter().map(names).collect();
+    let journal_states: Vec<&'static str> = State::ALL.iter().map(|s| s.as_str()).collect();
+    let names = Names { databases: &databases, error_classes: &StoreError::KINDS, journal_states: &journal_states };
     let metrics = Metrics::new(names);
     metrics.watch_log(logging::dropped);
     if let TransportConfig::Smtp(smtp) = &config.mail.transport {
@@ -93,7 +90,14 @@ pub fn metrics(config: &Config) -> Metrics {
 
 pub fn check_config(config: &Config) -> ExitStatus {
     let warnings: String = doctor::warnings(config).iter().map(|w| format!("warning: {w}\n")).collect();
-    print(&format!("{warnings}{} is valid: {} policies\n", config.path.display(), config.policies.len()))
+    let policies = match &config.databases[..] {
+        [only] => format!("{} policies", only.policies.len()),
+        several => {
+            let said: Vec<String> = several.iter().map(|d| format!("{} policies for {}", d.policies.len(), printable(&d.name))).collect();
+            format!("{} databases, {}", several.len(), said.join(", "))
+        }
+    };
+    print(&format!("{warnings}{} is valid: {policies}\n", config.path.display()))
 }
 
 /// `mail_test` is who is sent a mail without any credential.
@@ -126,13 +130,13 @@ async fn explained(config: &Config, login: &str) -> Result<Option<String>, PassE
     let reader = Reader::connect(database).await?;
     let journal = JournalReader::open(&config.journal, &config.databases[0].identity()).await?;
     let now = Now { utc: clock::now(), wall: reader.clock().await? };
-    let places = reader.places(&wanted(config)).await?;
-    let planner = Planner::new(&config.policies, &places, now).with_pilot(config.pilot.as_ref());
+    let places = reader.places(&wanted(config, database)).await?;
+    let planner = Planner::new(&database.policies, &places, now).with_pilot(config.pilot.as_ref());
     let mut text = String::new();
     let mut users = reader.read(&Filter { login: Some(login.to_owned()), ..Filter::default() });
     while let Some(chunk) = users.next().await {
         for (user, facts) in with_facts(journal.as_ref(), chunk?).await? {
-            text.push_str(&explain::explain(&config.policies, &planner, &user, &facts));
+            text.push_str(&explain::explain(&database.policies, &planner, &user, &facts));
             if let Some(journal) = &journal {
                 if let Some(hold) = journal.hold_of(user.id).await? {
                     text.push_str(&format!("\nOn hold since {}: {}. `credkeeper release` ends it.\n", hold.since, hold.reason));

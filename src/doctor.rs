@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::clock;
-use crate::config::{Config, JournalConfig};
+use crate::config::{Config, DatabaseConfig, JournalConfig};
 use crate::domain::{CostCenterRef, WallClock, alike, printable};
 use crate::inventory::Now;
 use crate::journal::{JournalReader, folder};
@@ -32,8 +32,8 @@ pub async fn inspect(config: &Config) -> Vec<Check> {
                 let reachable = !found.iter().any(|c| c.verdict == CheckVerdict::Failed);
                 checks.extend(found);
                 if reachable {
-                    checks.extend(cost_centers(config, &reader).await);
-                    checks.extend(pin_space(config, &reader).await);
+                    checks.extend(cost_centers(config, database, &reader).await);
+                    checks.extend(pin_space(database, &reader).await);
                 }
             }
         }
@@ -46,19 +46,33 @@ pub async fn inspect(config: &Config) -> Vec<Check> {
 /// What works but should be known: of the file, of the policies together, and what no daemon would run.
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut all = config.warnings.clone();
-    all.extend(lint::warnings(&config.policies));
-    all.extend(lint::endless(&config.policies));
+    all.extend(of_policies(config, |database| lint::warnings(&database.policies)));
+    all.extend(endless(config));
     all
 }
 
-async fn cost_centers(config: &Config, reader: &Reader) -> Vec<Check> {
-    let wanted = reconcile::wanted(config);
+/// What no daemon would run.
+pub fn endless(config: &Config) -> Vec<String> {
+    of_policies(config, |database| lint::endless(&database.policies))
+}
+
+/// What `judge` says of the policies of each database; which one, where there are several.
+fn of_policies(config: &Config, judge: impl Fn(&DatabaseConfig) -> Vec<String>) -> Vec<String> {
+    let of = |database: &DatabaseConfig| {
+        let name = if config.databases.len() > 1 { format!("database {}: ", printable(&database.name)) } else { String::new() };
+        judge(database).into_iter().map(move |said| format!("{name}{said}"))
+    };
+    config.databases.iter().flat_map(of).collect()
+}
+
+async fn cost_centers(config: &Config, database: &DatabaseConfig, reader: &Reader) -> Vec<Check> {
+    let wanted = reconcile::wanted(config, database);
     let places = match reader.places(&wanted).await {
         Ok(places) => places,
         Err(error) => return vec![Check::failed("cost centers", chain(&error), "see schema_map.cost_centers in the configuration")],
     };
     let now = Now { utc: clock::now(), wall: WallClock(0) };
-    let blockers = Planner::new(&config.policies, &places, now).blockers();
+    let blockers = Planner::new(&database.policies, &places, now).blockers();
     let pilot = reconcile::pilot_missing(config, &places);
     if blockers.is_empty() && pilot.is_empty() {
         return vec![Check::ok("cost centers", format!("all {} that the configuration names are there", wanted.len()))];
@@ -92,7 +106,7 @@ fn blocked(Blocker { policy, cost_center }: &Blocker, names: &[String]) -> Check
 }
 
 /// How full the space of each policy's PINs is (R8).
-async fn pin_space(config: &Config, reader: &Reader) -> Vec<Check> {
+async fn pin_space(database: &DatabaseConfig, reader: &Reader) -> Vec<Check> {
     const NAME: &str = "PIN space";
     let counts = match reader.counts().await {
         Ok(counts) => counts,
@@ -111,7 +125,7 @@ async fn pin_space(config: &Config, reader: &Reader) -> Vec<Check> {
             }
         }
     };
-    densities(&config.policies, &counts, &vec![0; config.policies.len()]).iter().map(said).collect()
+    densities(&database.policies, &counts, &vec![0; database.policies.len()]).iter().map(said).collect()
 }
 
 async fn journal(config: &Config) -> Check {

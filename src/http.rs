@@ -233,7 +233,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::metrics::Names;
+    use crate::metrics::{Names, NamesOf};
 
     const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -248,7 +248,11 @@ mod tests {
         let server = bind(LOOPBACK).await.unwrap();
         let address = server.address().unwrap();
         let health = Arc::new(Health::new(["main", "branch"]));
-        let metrics = Metrics::new(Names { databases: &["main"], policies: &[], lengths: &[], error_classes: &[], journal_states: &[] });
+        let metrics = Metrics::new(Names {
+            databases: &[NamesOf { database: "main".to_owned(), policies: vec![], lengths: vec![] }],
+            error_classes: &[],
+            journal_states: &[],
+        });
         let (stop, stopped) = oneshot::channel();
         let serving = server.serve_with(guard, Arc::clone(&health), Arc::new(metrics), async move { _ = stopped.await });
         Running { address, health, stop, task: tokio::spawn(serving) }

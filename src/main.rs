@@ -7,8 +7,7 @@ use std::sync::Arc;
 use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
 use credkeeper::config::Config;
 use credkeeper::logging::{Progress, Role};
-use credkeeper::plan::lint;
-use credkeeper::{clock, commands, daemon, logging, once, operate, report, sandbox, service};
+use credkeeper::{clock, commands, daemon, doctor, logging, once, operate, report, sandbox, service};
 use tokio::sync::watch;
 use tracing::error;
 
@@ -80,7 +79,7 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus
 }
 
 async fn run_daemon(config: Arc<Config>) -> ExitStatus {
-    let endless = lint::endless(&config.policies);
+    let endless = doctor::endless(&config);
     if !endless.is_empty() {
         endless.iter().for_each(|problem| error!("{problem}"));
         if config.log.file.is_some() {

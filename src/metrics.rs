@@ -57,10 +57,7 @@ pub struct Metrics {
 /// The names that labels take besides the closed sets below.
 #[derive(Clone, Copy, Debug)]
 pub struct Names<'a> {
-    pub databases: &'a [&'a str],
-    pub policies: &'a [PolicyName],
-    /// Of the PINs that policies issue.
-    pub lengths: &'a [PinLength],
+    pub databases: &'a [NamesOf],
     /// What the store's errors answer as their kind.
     pub error_classes: &'a [&'static str],
     /// The journal's states.
@@ -88,6 +85,15 @@ codes!(
         SecretInFile = "secret_in_config", "a password stands in the configuration file itself";
     }
 );
+
+/// The names that belong to one database.
+#[derive(Clone, Debug)]
+pub struct NamesOf {
+    pub database: String,
+    pub policies: Vec<PolicyName>,
+    /// Of the PINs that policies issue.
+    pub lengths: Vec<PinLength>,
+}
 
 /// Label `sink` of `log_lines_dropped_total`.
 const LOG_SINKS: [&str; 3] = ["stderr", "file", "remote"];
@@ -239,7 +245,8 @@ impl Metrics {
         LOG_SINKS.iter().for_each(|sink| _ = self.log_lines_dropped.with_label_values(&[sink]));
         self.mail_duration.with_label_values(&[] as &[&str]);
         self.brakes.touch(&names);
-        for &db in names.databases {
+        for NamesOf { database, policies, .. } in names.databases {
+            let db = database.as_str();
             self.leader.with_label_values(&[db]);
             self.pass_unfinished.with_label_values(&[db]);
             self.pin_collisions.with_label_values(&[db]);
@@ -254,7 +261,7 @@ impl Metrics {
             RECOVERED.iter().for_each(|outcome| _ = self.recovered.with_label_values(&[db, outcome]));
             names.journal_states.iter().for_each(|state| _ = self.journal_entries.with_label_values(&[db, state]));
             names.error_classes.iter().for_each(|class| _ = self.database_errors.with_label_values(&[db, class]));
-            for policy in names.policies.iter().map(|p| p.0.as_str()) {
+            for policy in policies.iter().map(|p| p.0.as_str()) {
                 self.delivery.with_label_values(&[db, policy]);
                 USER_STATES.iter().for_each(|state| _ = self.users.with_label_values(&[db, policy, state]));
                 skip_reasons().for_each(|skip| _ = self.users_skipped.with_label_values(&[db, policy, skip.as_str()]));

@@ -86,7 +86,7 @@ pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progr
 
 async fn preview(config: &Config, database: &DatabaseConfig, asked: &Once, line: &(dyn Fn(Line<'_>) + Sync)) -> Result<Report, OnceError> {
     let reader = Reader::connect(database).await?;
-    inspect(config, &reader, Check::forbids_preview).await?;
+    inspect(&reader, Check::forbids_preview).await?;
     wait_for_user(&reader, asked).await?;
     let journal = JournalReader::open(&config.journal, &database.identity()).await?;
     let watch = Watch { progress: &|_, _| {}, line, committed: &Notify::new(), stop: &|| false };
@@ -102,7 +102,7 @@ async fn pass(
     progress: &Progress,
 ) -> Result<Report, OnceError> {
     let store = Arc::new(Store::connect(database).await?);
-    inspect(&config, store.reader(), Check::forbids_pass).await?;
+    inspect(store.reader(), Check::forbids_pass).await?;
     wait_for_user(store.reader(), asked).await?;
     let journal = match Journal::open(&config.journal, &database.name, &database.identity(), LOCK_WAIT).await {
         Err(JournalError::Locked { path }) => return Err(OnceError::Locked(format!("the journal {} is in its hands", path.display()))),
@@ -154,7 +154,7 @@ fn ask(asked: &Once) -> Ask {
 }
 
 /// `forbids` says which failed checks end it.
-async fn inspect(config: &Config, reader: &Reader, forbids: fn(&Check) -> bool) -> Result<(), OnceError> {
+async fn inspect(reader: &Reader, forbids: fn(&Check) -> bool) -> Result<(), OnceError> {
     let checks = reader.inspect().await;
     let (bad, rest): (Vec<&Check>, Vec<&Check>) = checks.iter().partition(|check| forbids(check));
     for Check { name, found, advice, .. } in rest.iter().filter(|check| check.verdict != CheckVerdict::Ok) {

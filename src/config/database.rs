@@ -8,6 +8,7 @@ use super::read::{Field, Section};
 use super::schema_map::{self, Profile};
 use super::secrets::{refuse_foreign, secret};
 use super::url::{self, Url, is_loopback};
+use super::yaml::{Data, Place};
 use super::{DatabaseConfig, DatabaseTarget};
 use crate::domain::{PinFormat, Secret};
 use crate::policy::Needs;
@@ -16,22 +17,70 @@ use crate::tls::Verify;
 const PROFILES: [(&str, Profile); 4] =
     [("safeq6", Profile::SafeQ6), ("safeq5", Profile::SafeQ5), ("sandbox", Profile::Sandbox), ("custom", Profile::Custom)];
 
-/// Exactly one, so far.
-pub(super) fn databases(field: &Field<'_>) -> Option<Vec<DatabaseConfig>> {
+/// An entry of `databases`, before its policies are read.
+pub(super) struct Entry<'a> {
+    pub(super) at: Place,
+    /// As `databases[0]`.
+    pub(super) key: String,
+    /// Policies of its own.
+    pub(super) policies: Option<Field<'a>>,
+    /// Without policies yet; `None` where something is wrong with it.
+    pub(super) config: Option<DatabaseConfig>,
+}
+
+/// One or more, with different names, and none twice.
+pub(super) fn databases<'a>(field: &Field<'a>) -> Option<Vec<Entry<'a>>> {
     let items = field.list("databases, each with name and url")?;
     if items.is_empty() {
-        field.problem("expected one database with name and url");
+        field.problem("expected one database or more, each with name and url");
+        return None;
+    }
+    let sections = items.iter().filter_map(|item| item.section("a database: a mapping with name and url"));
+    let entries: Vec<Entry<'a>> = sections.map(database).collect();
+    for (index, later) in entries.iter().enumerate() {
+        let Some(config) = &later.config else { continue };
+        let before = entries[..index].iter().filter_map(|entry| Some((&entry.key, entry.config.as_ref()?)));
+        for (key, earlier) in before {
+            if earlier.name == config.name {
+                field.reader.problem(later.at, &format!("{}.name", later.key), format!("`{}` is the name of {key} already", config.name));
+            } else if is_same(earlier, config) {
+                field.reader.problem(
+                    later.at,
+                    &later.key,
+                    format!(
+                        "is the same as {key}: two entries for one schema would serve its users twice; name another schema, or remove one"
+                    ),
+                );
+            }
+        }
     }
     for second in items.iter().skip(1) {
         second.problem("a second database is not yet supported; run one instance for each");
     }
-    let first = items.first()?.section("a database: a mapping with name and url")?;
-    database(first).map(|database| vec![database])
+    (!entries.is_empty()).then_some(entries)
 }
 
-fn database(mut section: Section<'_>) -> Option<DatabaseConfig> {
+/// Whether both mean the same tables, as far as the configuration tells.
+fn is_same(one: &DatabaseConfig, other: &DatabaseConfig) -> bool {
+    let at_one_server = match (&one.target, &other.target) {
+        (DatabaseTarget::Postgres { hosts: these, .. }, DatabaseTarget::Postgres { hosts: those, .. }) => {
+            these.iter().any(|(host, port)| those.iter().any(|(other, its)| port == its && host.eq_ignore_ascii_case(other)))
+        }
+        _ => true, // a file is known by its path
+    };
+    at_one_server && one.identity() == other.identity()
+}
+
+fn database(mut section: Section<'_>) -> Entry<'_> {
+    // An empty list of its own is none: the list at the top level serves.
+    let policies = section.field("policies").filter(|field| !matches!(&field.node.data, Data::List(items) if items.is_empty()));
+    let (at, key) = (section.at(), section.key().to_owned());
+    Entry { at, key, policies, config: settings(section) }
+}
+
+/// All but the policies.
+fn settings(mut section: Section<'_>) -> Option<DatabaseConfig> {
     let name = section.required("name", "a short label for metrics and log").and_then(|name| name.line("a short label"));
-    section.later("policies", "policies of one database");
     let target = target(&mut section);
     let profile = section.or("profile", Profile::SafeQ6, |profile| profile.choice(&PROFILES));
     let schema = schema(&mut section, profile, target.as_ref());
@@ -50,6 +99,7 @@ fn database(mut section: Section<'_>) -> Option<DatabaseConfig> {
 
     Some(DatabaseConfig {
         name: name?,
+        policies: Vec::new(),
         target: target?,
         schema: schema?,
         map: map?,

@@ -49,7 +49,6 @@ pub struct Config {
     pub databases: Vec<DatabaseConfig>,
     pub schedule: Schedule,
     pub limits: GlobalLimits,
-    pub policies: Vec<Policy>,
     pub mail: MailConfig,
     pub templates: BTreeMap<String, Template>,
     pub journal: JournalConfig,
@@ -69,8 +68,10 @@ pub enum Mode {
 
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
-    /// Label in metrics and log.
+    /// Label in metrics and log; no other database of the configuration has it.
     pub name: String,
+    /// Its own ones, or those of the top level.
+    pub policies: Vec<Policy>,
     pub target: DatabaseTarget,
     /// `None`: the connection's default.
     pub schema: Option<String>,

@@ -60,13 +60,21 @@ impl Reader {
 
     pub(super) fn problem(&self, at: Place, key: &str, message: impl Into<String>) {
         let message = self.without_secrets(message.into());
-        self.problems.borrow_mut().push(Problem { at, key: key.to_owned(), message });
+        let problem = Problem { at, key: key.to_owned(), message };
+        let mut problems = self.problems.borrow_mut();
+        // A list of policies is read once for each database that it serves.
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
     }
 
     /// One sentence for each start.
     pub(super) fn warn(&self, sentence: impl Into<String>) {
         let sentence = self.without_secrets(sentence.into());
-        self.warnings.borrow_mut().push(sentence);
+        let mut warnings = self.warnings.borrow_mut();
+        if !warnings.contains(&sentence) {
+            warnings.push(sentence);
+        }
     }
 
     /// No message shows `secret` from now on.

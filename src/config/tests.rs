@@ -77,7 +77,7 @@ fn the_shipped_configuration_loads() {
     let config = Config::load(&root().join("config.yaml")).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(config.path.is_absolute());
     assert!(matches!(&config.databases[0].target, DatabaseTarget::Sqlite { path } if *path == root().join("sandbox.db")));
-    assert_eq!(config.policies.iter().map(|policy| policy.name.0.as_str()).collect::<Vec<_>>(), ["visitors", "staff"]);
+    assert_eq!(config.databases[0].policies.iter().map(|policy| policy.name.0.as_str()).collect::<Vec<_>>(), ["visitors", "staff"]);
     assert!(matches!(&config.mail.transport, TransportConfig::Directory(path) if *path == root().join("outbox")));
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
 }
@@ -115,9 +115,9 @@ policies:
         "{COMMON}    notify: {{to: none, unannounced: true}}\nmail:\n  transport: none\njournal:\n  path: /tmp/x/journal.db\n  key: {{file: /tmp/x/journal.key}}\n"
     ));
     assert!(matches!(silent.mail.transport, TransportConfig::None) && silent.mail.from.is_none());
-    assert_eq!(silent.policies[0].notify.to, Recipient::Nobody);
-    assert_eq!(silent.policies[0].limits.users_per_pass, Limit::Unlimited);
-    assert_eq!(silent.policies[0].limits.replace_percent, Limit::Unlimited);
+    assert_eq!(silent.databases[0].policies[0].notify.to, Recipient::Nobody);
+    assert_eq!(silent.databases[0].policies[0].limits.users_per_pass, Limit::Unlimited);
+    assert_eq!(silent.databases[0].policies[0].limits.replace_percent, Limit::Unlimited);
     assert_eq!(silent.limits.mails_per_minute, Limit::Unlimited);
     assert!(silent.journal.key.ends_with("x/journal.key"));
     assert!(silent.databases[0].map.cost_centers.verified);
@@ -127,7 +127,7 @@ policies:
     ));
     let from = mailed.mail.from.unwrap();
     assert_eq!((from.name.as_deref(), from.address.address()), (Some("Print Service"), "print@example.com"));
-    let policy = &mailed.policies[0];
+    let policy = &mailed.databases[0].policies[0];
     assert_eq!((&policy.notify.to, policy.notify.template.as_deref()), (&Recipient::Email, Some("visitor")));
     assert!(policy.selector.username.as_ref().is_some_and(|pattern| pattern.matches("a@b.c") == Ok(true)));
     assert!(matches!(&policy.placement, Some(Placement::MoveTo(CostCenterRef::Name(name))) if name == "Has PIN"));
@@ -151,7 +151,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!([users_shrunk, unexplained_pins, pinless_rise], [share(20.0), share(50.0), share(10.0)]);
     assert_eq!([clock_skew, delivery_down], [span(60), span(1_800)]);
     assert_eq!((config.mode, &config.pilot), (Mode::Enforce, &None));
-    let policy = &config.policies[0];
+    let policy = &config.databases[0].policies[0];
     assert_eq!(policy.limits.users_per_pass, Limit::At(1_000));
     assert_eq!(policy.limits.replace_percent, Limit::At(Share::percent(5.0).unwrap()));
     assert_eq!(policy.limits.min_interval.as_secs(), 120);
@@ -184,7 +184,7 @@ fn brakes_are_read_as_written() {
     assert_eq!(pilot.logins.iter().map(String::as_str).collect::<Vec<_>>(), ["4711", "eva"]);
     let centers = [CostCenterRef::Name("IT".to_owned()), CostCenterRef::Number(12), CostCenterRef::Number(-1)];
     assert_eq!(pilot.cost_center, centers);
-    assert!(config.policies[0].pin.as_ref().is_some_and(|pin| pin.allow_dense));
+    assert!(config.databases[0].policies[0].pin.as_ref().is_some_and(|pin| pin.allow_dense));
 }
 
 #[test]
@@ -409,7 +409,7 @@ fn cost_centers_are_numbers_where_the_text_is_one() {
     let names = |name: &str| CostCenterRef::Name(name.to_owned());
     let numbers = CostCenterRef::Number;
     let expected = [names("Needs PIN"), numbers(12), numbers(7), numbers(-1), names("1a"), names("+5")];
-    assert_eq!(good(&text).policies[0].selector.cost_center, expected);
+    assert_eq!(good(&text).databases[0].policies[0].selector.cost_center, expected);
 }
 
 #[test]
@@ -532,8 +532,8 @@ fn a_rehearsal_is_warned_of_without_the_address() {
 #[test]
 fn a_policy_may_move_without_telling_anybody() {
     let config = good(&GOOD.replace("pin: {length: 6, rewrite: never}, notify: {template: t}", "cost_center: {move_to: 5}"));
-    assert!(matches!(config.policies[0].placement, Some(Placement::MoveTo(CostCenterRef::Number(5)))));
-    assert!(config.policies[0].pin.is_none() && config.policies[0].notify.template.is_none());
+    assert!(matches!(config.databases[0].policies[0].placement, Some(Placement::MoveTo(CostCenterRef::Number(5)))));
+    assert!(config.databases[0].policies[0].pin.is_none() && config.databases[0].policies[0].notify.template.is_none());
 }
 
 #[test]

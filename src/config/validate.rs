@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::database::{self, Entry};
 use super::limits::limits;
 use super::local::{http, journal};
 use super::log::log;
@@ -11,7 +12,7 @@ use super::read::{Field, Reader, Section};
 use super::schedule::schedule;
 use super::templates::templates;
 use super::yaml::{NOTHING, Node};
-use super::{Config, DatabaseConfig, DatabaseTarget, JournalConfig, database, mode};
+use super::{Config, DatabaseConfig, DatabaseTarget, JournalConfig, mode};
 use crate::policy::Needs;
 
 /// Notes every problem in `reader`; `None`, or a configuration not to be used, if there is one.
@@ -19,21 +20,21 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
     let mut root = Section::new(reader, "", tree);
     let (mode, pilot) = mode::mode_and_pilot(&mut root);
     root.field("seal_key"); // looked at before all others
-    let databases = root.required("databases", "a list of one database with name and url").and_then(|field| database::databases(&field));
+    let databases = root.required("databases", "a list of databases, each with name and url").and_then(|field| database::databases(&field));
     let schedule = schedule(part(&mut root, "schedule"));
     let limits = limits(part(&mut root, "limits"));
     let mail = mail(part(&mut root, "mail"));
     root.later("admin", "mails to administrators");
     let templates = templates(&part(&mut root, "templates"));
-    let around = Around {
+    let around = |database: Option<&DatabaseConfig>| Around {
         // A map that could not be read has problems enough.
-        cost_centers_verified: databases.as_ref().is_none_or(|all| all.iter().all(|database| database.map.cost_centers.verified)),
+        cost_centers_verified: database.is_none_or(|database| database.map.cost_centers.verified),
         transport_is_none: mail.transport_is_none,
-        pin_format: databases.as_ref().and_then(|all| all.first()).map(|database| database.pin_format),
+        pin_format: database.map(|database| database.pin_format),
         templates: &templates,
         limits: limits.policy,
     };
-    let policies = root.required("policies", "a list of policies, each with a name").and_then(|field| policies(&field, &around));
+    let databases = with_policies(&mut root, databases, around);
     let journal_field = root.field("journal");
     let journal = journal(section_or_nothing(reader, "journal", journal_field.as_ref()));
     if let (Some(databases), Some(journal)) = (&databases, &journal) {
@@ -55,9 +56,8 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
     root.later("external_auth", "external authentication services");
     root.finish();
 
-    let policies = policies?;
     let mut databases = databases?;
-    databases.iter_mut().for_each(|database| database.needs = Needs::of(&policies, pilot.as_ref()));
+    databases.iter_mut().for_each(|database| database.needs = Needs::of(&database.policies, pilot.as_ref()));
     not_built(reader, mail.take_back);
     Some(Config {
         path: path.to_owned(),
@@ -66,7 +66,6 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
         databases,
         schedule,
         limits: limits.global,
-        policies,
         mail: mail.config?,
         templates: templates.into_iter().filter_map(|(name, template)| Some((name, template?))).collect(),
         journal: journal?,
@@ -75,6 +74,40 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
         // Taken from the reader once nothing can be added.
         warnings: Vec::new(),
     })
+}
+
+/// Gives each database the policies that stand in its entry, or those of the top level. A list is judged once for each
+/// database that it serves; the same problem is noted once.
+fn with_policies<'a>(
+    root: &mut Section<'_>,
+    databases: Option<Vec<Entry<'_>>>,
+    around: impl Fn(Option<&DatabaseConfig>) -> Around<'a>,
+) -> Option<Vec<DatabaseConfig>> {
+    const SHAPE: &str = "a list of policies, each with a name";
+    let shared = root.field("policies");
+    let Some(entries) = databases else {
+        root.required("policies", SHAPE).and_then(|field| policies(&field, &around(None)));
+        return None;
+    };
+    let own = entries.iter().filter(|entry| entry.policies.is_some()).count();
+    if let Some(field) = shared.as_ref().filter(|_| own == entries.len()) {
+        field.problem("no database uses these, because each has policies of its own; remove this list, or those of the databases");
+    }
+    if own == 0 {
+        root.required("policies", SHAPE);
+    }
+    let mut read = Vec::new();
+    for entry in entries {
+        let field = entry.policies.as_ref().or(shared.as_ref());
+        if field.is_none() && own > 0 {
+            root.reader.problem(entry.at, &format!("{}.policies", entry.key), format!("is required: {SHAPE}, here or at the top level"));
+        }
+        let policies = field.and_then(|field| policies(field, &around(entry.config.as_ref())));
+        if let (Some(database), Some(policies)) = (entry.config, policies) {
+            read.push(DatabaseConfig { policies, ..database });
+        }
+    }
+    Some(read)
 }
 
 /// A section of the top level, or an empty one in its place: every key in it then has its default.

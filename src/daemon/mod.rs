@@ -277,7 +277,7 @@ impl Daemon {
                 continue;
             };
             *failures = 0;
-            counts = report.counts.or(counts).map(|counts| grown(counts, &self.config, &report));
+            counts = report.counts.or(counts).map(|counts| grown(counts, &self.database, &report));
             if kind == PassKind::Resync {
                 if !report.is_stopped() && watermark.is_behind(newest.0) {
                     watermark = Watermark::default();
@@ -385,8 +385,8 @@ impl Daemon {
 }
 
 /// The figures of the last full pass, with what passes have added since: polls judge by them how full a space is.
-fn grown(mut counts: Counts, config: &Config, report: &Report) -> Counts {
-    for (policy, told) in config.policies.iter().zip(&report.policies) {
+fn grown(mut counts: Counts, database: &DatabaseConfig, report: &Report) -> Counts {
+    for (policy, told) in database.policies.iter().zip(&report.policies) {
         counts.pins += told.gained;
         if let (Some(lengths), Some(rule)) = (&mut counts.by_length, &policy.pin)
             && let Some(of_length) = lengths.get_mut(rule.length.digits() - 1)

@@ -2,7 +2,7 @@
 
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
-use super::{Names, opts, register};
+use super::{Names, NamesOf, opts, register};
 use crate::plan::limits::LimitKind;
 use crate::plan::tripwires::Tripwire;
 use crate::report::Report;
@@ -39,13 +39,14 @@ impl Brakes {
 
     /// Brings every combination of labels into being.
     pub(super) fn touch(&self, names: &Names<'_>) {
-        for &db in names.databases {
+        for NamesOf { database, lengths, .. } in names.databases {
+            let db = database.as_str();
             for limit in codes() {
                 self.stops.with_label_values(&[db, limit]);
                 self.stopped.with_label_values(&[db, limit]);
             }
             self.clock_skew.with_label_values(&[db]);
-            for length in names.lengths {
+            for length in lengths {
                 self.pin_space.with_label_values(&[db, &length.digits().to_string()]);
             }
         }

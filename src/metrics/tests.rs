@@ -9,9 +9,11 @@ const NOW: Timestamp = Timestamp(1_785_312_005);
 
 fn metrics() -> Metrics {
     Metrics::new(Names {
-        databases: &["main"],
-        policies: &[PolicyName("visitors".to_owned()), PolicyName("employees".to_owned())],
-        lengths: &[PinLength::new(4).unwrap(), PinLength::new(6).unwrap()],
+        databases: &[NamesOf {
+            database: "main".to_owned(),
+            policies: vec![PolicyName("visitors".to_owned()), PolicyName("employees".to_owned())],
+            lengths: vec![PinLength::new(4).unwrap(), PinLength::new(6).unwrap()],
+        }],
         error_classes: &["connect", "read"],
         journal_states: &["planned", "committed"],
     })
@@ -235,7 +237,8 @@ fn the_log_is_asked_for_what_it_lost() {
 
 #[test]
 fn a_hostile_database_name_cannot_break_out_of_its_label() {
-    let m = Metrics::new(Names { databases: &["a\"b\\c\nd"], policies: &[], lengths: &[], error_classes: &[], journal_states: &[] });
+    let hostile = NamesOf { database: "a\"b\\c\nd".to_owned(), policies: vec![], lengths: vec![] };
+    let m = Metrics::new(Names { databases: &[hostile], error_classes: &[], journal_states: &[] });
     shows(&m, &[r#"leader{database="a\"b\\c\nd"} 0"#]);
 }
 

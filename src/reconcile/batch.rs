@@ -112,7 +112,7 @@ impl Batches<'_> {
 
     /// The lengths of the PINs that these steps ask for.
     fn lengths(&self, steps: &[Step]) -> BTreeSet<PinLength> {
-        let length = |step: &Step| self.config.policies[step.policy()].pin.as_ref().map(|rule| rule.length);
+        let length = |step: &Step| self.database.policies[step.policy()].pin.as_ref().map(|rule| rule.length);
         steps.iter().filter(|step| step.issues()).filter_map(length).collect()
     }
 
@@ -161,7 +161,7 @@ impl Batches<'_> {
         let preparing = Preparing {
             config: self.config,
             database: self.database,
-            planner: Planner::new(&self.config.policies, &self.looked.places, self.looked.now).with_pilot(self.config.pilot.as_ref()),
+            planner: Planner::new(&self.database.policies, &self.looked.places, self.looked.now).with_pilot(self.config.pilot.as_ref()),
             utc: self.utc,
             lane: if self.kind == PassKind::Poll { Lane::Poll } else { Lane::Backlog },
         };
@@ -319,7 +319,7 @@ impl Batches<'_> {
     /// This user's failure alone (I7).
     fn failed(&self, step: &Step, login: &str, failure: Failure, sentence: String, report: &mut Report) {
         warn!(user.id = %step.user, outcome = "failed", reason = failure.as_str(), "Could not change user {}: {sentence}", step.user);
-        let policy = &self.config.policies[step.policy()].name;
+        let policy = &self.database.policies[step.policy()].name;
         let told = &mut report.policies[step.policy()];
         told.failed += 1;
         changes(step).for_each(|(kind, n)| told.count(kind, ChangeOutcome::Failed, n));
@@ -328,7 +328,7 @@ impl Batches<'_> {
     }
 
     fn line(&self, step: &Step, login: &str, state: &'static str) {
-        let policy = &self.config.policies[step.policy()].name.0;
+        let policy = &self.database.policies[step.policy()].name.0;
         (self.watch.line)(Line { user: step.user, login, policy, state, codes: &step_codes(step) });
     }
 }

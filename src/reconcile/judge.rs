@@ -66,6 +66,7 @@ pub(super) async fn plan(
     reader: &Reader,
     journal: Option<&JournalReader>,
     config: &Config,
+    database: &DatabaseConfig,
     ask: &Ask,
     looked: &mut Looked,
     report: &mut Report,
@@ -76,7 +77,7 @@ pub(super) async fn plan(
     }
     // A poll asks nothing that costs as much as there are users, if it can help it.
     let mut known = looked.counts.or(ask.counts);
-    for (index, policy) in config.policies.iter().enumerate() {
+    for (index, policy) in database.policies.iter().enumerate() {
         let totals = &looked.plan.totals[index];
         if totals.due == 0 {
             continue;
@@ -99,7 +100,7 @@ pub(super) async fn plan(
         }
     }
     looked.plan.steps.retain(|step| !report.policies[step.policy()].refused);
-    crowding(reader, config, &mut known, looked, report).await?;
+    crowding(reader, database, &mut known, looked, report).await?;
     delivery(config, ask, looked, report);
     if report.is_stopped() {
         looked.plan.steps.clear();
@@ -117,7 +118,7 @@ pub(super) fn baseline(counts: &Counts, report: &Report) -> Baseline {
 /// The PIN space of each policy (R8). Where it is too full, its users get no new PIN; whoever is only moved, is moved.
 async fn crowding(
     reader: &Reader,
-    config: &Config,
+    database: &DatabaseConfig,
     known: &mut Option<Counts>,
     looked: &mut Looked,
     report: &mut Report,
@@ -125,12 +126,12 @@ async fn crowding(
     if looked.counts.is_none() && !looked.plan.steps.iter().any(Step::issues) {
         return Ok(());
     }
-    let mut added = vec![0; config.policies.len()];
+    let mut added = vec![0; database.policies.len()];
     looked.plan.steps.iter().filter(|step| is_first_pin(step)).for_each(|step| added[step.policy()] += 1);
-    report.densities = densities(&config.policies, &counts(reader, known).await?, &added);
-    let mut full = vec![false; config.policies.len()];
+    report.densities = densities(&database.policies, &counts(reader, known).await?, &added);
+    let mut full = vec![false; database.policies.len()];
     for density in &report.densities {
-        let Some(index) = config.policies.iter().position(|policy| policy.name == density.policy) else { continue };
+        let Some(index) = database.policies.iter().position(|policy| policy.name == density.policy) else { continue };
         // A space that nobody draws from is told, and stops nothing.
         if looked.plan.steps.iter().any(|step| step.policy() == index && step.issues()) {
             let refusal = limits::judge_density(density, || looked.plan.id(index, &density.policy.0));

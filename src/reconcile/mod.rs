@@ -143,7 +143,7 @@ pub async fn preview(
         Err(error) => report.error = Some(chain(&error)),
         Ok(mut looked) => {
             report.read_ms = millis(read);
-            match judge::plan(reader, journal, config, ask, &mut looked, &mut report).await {
+            match judge::plan(reader, journal, config, database, ask, &mut looked, &mut report).await {
                 Ok(()) => looked.plan.steps.iter().for_each(|step| would(step, &mut report)),
                 Err(error) => report.error = Some(chain(&error)),
             }
@@ -174,7 +174,7 @@ pub async fn pass(
         let mut looked = look(store.reader(), Some(journal.reader()), config, database, ask, &mut report, watch).await?;
         report.read_ms = millis(read);
         let judging = Instant::now();
-        judge::plan(store.reader(), Some(journal.reader()), config, ask, &mut looked, &mut report).await?;
+        judge::plan(store.reader(), Some(journal.reader()), config, database, ask, &mut looked, &mut report).await?;
         report.plan_ms = millis(judging);
         let writing = Instant::now();
         let acted = batch::Batches {
@@ -225,24 +225,24 @@ pub async fn look(
     let pulse = judge::pulse(reader, config, ask, report).await?;
     let now = Now { utc: ask.utc, wall: pulse.wall };
     let stopped = |report: &Report| report.is_stopped() && !report.dry_run;
-    let nothing = |places, counts| Looked { now, places, plan: Plan::new(&config.policies), counts };
+    let nothing = |places, counts| Looked { now, places, plan: Plan::new(&database.policies), counts };
     if stopped(report) {
         return Ok(nothing(Places::default(), None));
     }
-    let places = reader.places(&wanted(config)).await?;
+    let places = reader.places(&wanted(config, database)).await?;
     let figures = if ask.is_full() { Some(judge::figures(reader, journal, config, database, report).await?) } else { None };
     let (counts, baseline) = figures.map_or((None, None), |(counts, baseline)| (Some(counts), baseline));
     if stopped(report) {
         return Ok(nothing(places, counts));
     }
 
-    let planner = Planner::new(&config.policies, &places, now).with_pilot(config.pilot.as_ref());
-    let mut plan = Plan::new(&config.policies);
+    let planner = Planner::new(&database.policies, &places, now).with_pilot(config.pilot.as_ref());
+    let mut plan = Plan::new(&database.policies);
     plan.blockers = planner.blockers();
     report.blockers.clone_from(&plan.blockers);
     report.pilot_missing = pilot_missing(config, &places);
-    let mut due = (ask.filtered && ask.login.is_none()).then(|| filter::due(&config.policies, &places, now.wall));
-    if let (Some(due), Some(until), Some(journal)) = (&mut due, filter::aged(&config.policies, now.utc), journal) {
+    let mut due = (ask.filtered && ask.login.is_none()).then(|| filter::due(&database.policies, &places, now.wall));
+    if let (Some(due), Some(until), Some(journal)) = (&mut due, filter::aged(&database.policies, now.utc), journal) {
         due.users = journal.issued_until(until).await?;
     }
     let pinless = Pinless::default();
@@ -250,7 +250,7 @@ pub async fn look(
     while let Some(chunk) = chunks.next().await {
         for (user, facts) in with_facts(journal, chunk?).await? {
             let verdict = planner.verdict(&user, &facts);
-            tell(&config.policies, &user, verdict, report, watch);
+            tell(&database.policies, &user, verdict, report, watch);
             plan.add(verdict);
         }
     }
@@ -319,10 +319,10 @@ fn changes(step: &Step) -> impl Iterator<Item = (ChangeKind, u64)> + use<> {
     pins.into_iter().flatten().chain(place).filter(|(_, n)| *n > 0)
 }
 
-/// Every cost center that the configuration names.
-pub fn wanted(config: &Config) -> Wanted {
+/// Every cost center that the policies and the pilot name.
+pub fn wanted(config: &Config, database: &DatabaseConfig) -> Wanted {
     let of_pilot = config.pilot.iter().flat_map(|pilot| &pilot.cost_center);
-    config.policies.iter().flat_map(rules::named).chain(of_pilot).cloned().collect()
+    database.policies.iter().flat_map(rules::named).chain(of_pilot).cloned().collect()
 }
 
 /// What the pilot names and the database lacks.
@@ -332,7 +332,7 @@ pub fn pilot_missing(config: &Config, places: &Places) -> Vec<CostCenterRef> {
 }
 
 fn new_report(config: &Config, database: &DatabaseConfig, ask: &Ask, dry_run: bool) -> Report {
-    let policies = config.policies.iter().map(|p| PolicyReport::new(p.name.clone())).collect();
+    let policies = database.policies.iter().map(|p| PolicyReport::new(p.name.clone())).collect();
     let report = Report::new(mint::pass_id(), database.name.clone(), ask.kind, dry_run, ask.utc, policies);
     Report { observe: dry_run && config.mode == Mode::Observe, ..report }
 }

@@ -33,7 +33,7 @@ impl Preparing<'_> {
     /// # Errors
     /// When no PIN can be drawn.
     pub(super) fn stage(&self, step: Step, user: User, mint: &mut Mint) -> Result<Staged, MintError> {
-        let policy = &self.config.policies[step.policy()];
+        let policy = &self.database.policies[step.policy()];
         let target = step.cost_center.and_then(|_| self.planner.target(step.policy(), &user));
         let (change, written) = match (step.pin, &policy.pin) {
             (Some(pin), Some(rule)) => self.pins(pin.action, &step, rule, &user, mint).map(Option::unzip)?,
@@ -107,7 +107,7 @@ impl Preparing<'_> {
     /// When no PIN can be drawn.
     pub(super) fn redraw(&self, staged: &mut Staged, mint: &mut Mint) -> Result<(), MintError> {
         let Staged { step, user, change, issuance } = staged;
-        if let (Some(rule), Some(change)) = (&self.config.policies[step.policy()].pin, &mut change.pin) {
+        if let (Some(rule), Some(change)) = (&self.database.policies[step.policy()].pin, &mut change.pin) {
             let (new, issued) = self.new_pin(step, rule, user, mint)?;
             change.to = PinTarget::New(new);
             issuance.pin = Some(PinWritten::Issued(issued));
@@ -116,7 +116,7 @@ impl Preparing<'_> {
     }
 
     fn announcement(&self, step: &Step, user: &User, target: Option<&CostCenter>) -> Option<Announcement> {
-        let policy = &self.config.policies[step.policy()];
+        let policy = &self.database.policies[step.policy()];
         let recipient = rules::recipient(policy, user).ok().flatten()?;
         let sender = self.config.mail.from.as_ref()?;
         Some(Announcement {

@@ -101,6 +101,7 @@ pub fn safeq6() -> SchemaMap {
 
 pub fn config(target: DatabaseTarget, schema: Option<&str>) -> DatabaseConfig {
     DatabaseConfig {
+        policies: Vec::new(),
         name: "main".into(),
         target,
         schema: schema.map(str::to_owned),

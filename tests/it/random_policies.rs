@@ -87,7 +87,7 @@ async fn play(dialect: Dialect, seed: u64, tally: &mut Tally) {
         return;
     }
     people(&site, &mut dice, seed).await;
-    let endless: BTreeSet<usize> = (0..count).filter(|n| !lint::endless(&site.load().policies[*n..=*n]).is_empty()).collect();
+    let endless: BTreeSet<usize> = (0..count).filter(|n| !lint::endless(&site.load().databases[0].policies[*n..=*n]).is_empty()).collect();
     tally.endless += usize::from(!endless.is_empty());
     tally.run += 1;
     // As it is found; then after the print system and the time have changed things behind our back.

@@ -136,7 +136,7 @@ impl SmallSite {
         let journal = JournalReader::open(&config.journal, &database.identity()).await.unwrap();
         let utc = Timestamp(clock::now().0 + seconds);
         let ask = Ask { filtered, ..Ask::full(PassKind::Once, utc) };
-        let policies = config.policies.iter().map(|p| PolicyReport::new(p.name.clone())).collect();
+        let policies = config.databases[0].policies.iter().map(|p| PolicyReport::new(p.name.clone())).collect();
         let mut report = Report::new(PassId("p".into()), "main".into(), PassKind::Once, true, utc, policies);
         let watch = Watch { progress: &|_, _| {}, line: &|_| {}, committed: &Notify::new(), stop: &|| false };
         let looked = reconcile::look(&reader, journal.as_ref(), &config, database, &ask, &mut report, &watch).await.unwrap();
