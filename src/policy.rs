@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::domain::pattern::TooManySteps;
-use crate::domain::{Alphabet, CostCenterRef, Credential, Limit, Mailbox, Pattern, PinLength, PolicyName, Share, UserId, scatter};
+use crate::domain::{
+    Alphabet, CodeLength, CostCenterRef, Credential, Limit, Mailbox, PasswordLength, Pattern, PinLength, PolicyName, Share, UserId, scatter,
+};
 
 mod brakes;
 mod needs;
@@ -103,15 +105,14 @@ pub enum PinRewrite {
 /// `card_assignment_code` (R14).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CodeRule {
-    pub length: PinLength,
+    pub length: CodeLength,
     pub rewrite: Rewrite,
 }
 
 /// `password` (R15).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PasswordRule {
-    /// Characters.
-    pub length: usize,
+    pub length: PasswordLength,
     pub alphabet: Alphabet,
     pub rewrite: Rewrite,
     /// Renewed at this age, where our ledger tells it.

@@ -35,11 +35,11 @@ secret_text!(
     Pin
 );
 secret_text!(
-    /// A card assignment code in plain digits. Text, never a number.
+    /// A card assignment code in plain digits. Text, never a number: leading zeros count.
     Code
 );
 secret_text!(
-    /// A user's password.
+    /// A user's password in plain text.
     Password
 );
 secret_text!(
@@ -78,6 +78,7 @@ mod tests {
     #[test]
     fn debug_tells_the_type_and_nothing_else() {
         assert_eq!(format!("{:?}", Pin::new("123456".into())), "Pin(…)");
+        assert_eq!(format!("{:?} {:?}", Code::new("123456".into()), Password::new("hunter2".into())), "Code(…) Password(…)");
         assert_eq!(format!("{:?}", Some(StoredValue::new("PINabc".into()))), "Some(StoredValue(…))");
         assert_eq!(format!("{:?}", Key::new([7; 32])), "Key(…)");
     }

@@ -6,6 +6,7 @@ mod brakes;
 mod certificates;
 mod contract;
 mod crash;
+mod credentials;
 mod daemon;
 mod encrypted;
 mod golden;
