@@ -28,6 +28,7 @@ use crate::report::MailTotals;
 use crate::store::{AfterImage, Store};
 
 mod outage;
+mod standing;
 mod trouble;
 
 use outage::Outage;
@@ -293,16 +294,17 @@ impl Loop {
         Ok(self.aside.values().copied().chain([next]).flatten().min())
     }
 
-    /// Leaves out mails whose credential no longer stands: sending them would tell a PIN that does not open anything.
+    /// Leaves out what no longer stands: telling it would be telling a PIN that does not open anything. A mail of which
+    /// nothing stands any more is not sent.
     async fn still_there(&mut self, due: Vec<PendingMail>, now: Timestamp) -> Result<Vec<PendingMail>, Trouble> {
         let (old, mut fresh): (Vec<_>, Vec<_>) = due.into_iter().partition(|m| now.since(m.committed_at) > TRUSTED_FOR);
         if old.is_empty() {
             return Ok(fresh);
         }
-        let images: Vec<AfterImage> = old.iter().map(after_image).collect();
-        let stands = self.desk.store.reader().present(&images).await?;
-        for (mail, stands) in old.into_iter().zip(stands) {
-            if stands {
+        let images: Vec<AfterImage> = old.iter().flat_map(standing::images).collect();
+        let mut stands = self.desk.store.reader().present(&images).await?.into_iter();
+        for mut mail in old {
+            if standing::keep(&mut mail, &mut stands) {
                 fresh.push(mail);
             } else {
                 info!(user.id = %mail.user, outcome = "superseded", "No mail to user {}: what it would tell has been changed since", mail.user);
@@ -323,6 +325,8 @@ impl Loop {
         let told = &mail.announcement;
         let rendered = template.render(&Values {
             pin: mail.pin.as_ref(),
+            code: mail.code.as_ref(),
+            password: mail.password.as_ref(),
             username: &told.username,
             name: &told.name,
             surname: &told.surname,
@@ -447,12 +451,6 @@ impl Loop {
         }
         warn!(error.kind = trouble.kind(), "Delivery rests for a moment: {}", chain(trouble));
     }
-}
-
-fn after_image(mail: &PendingMail) -> AfterImage {
-    // Only the credential counts: who was moved on meanwhile still needs to know the PIN.
-    let Written { user, pins, code, password, .. } = mail.written.clone();
-    AfterImage { pins, code, password, ..AfterImage::of(user) }
 }
 
 fn counted_as(delivery: &Verdict) -> Option<MailOutcome> {

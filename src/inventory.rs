@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Credential, CostCenter, CostCenterId, CostCenterRef, PinFormat, PinLength, PolicyName, StoredValue, Timestamp, UserId, WallClock};
+use crate::domain::{
+    CostCenter, CostCenterId, CostCenterRef, Credential, PinFormat, PinLength, PolicyName, StoredValue, Timestamp, UserId, WallClock,
+};
 
 /// A row of `users` with its credentials, as read.
 #[derive(Clone, PartialEq, Debug)]

@@ -219,6 +219,20 @@ pub struct PolicyLimits {
 pub(crate) mod samples {
     use super::*;
 
+    /// Asks for nothing, tells nobody, and is limited by nothing.
+    pub(crate) fn policy(name: &str) -> Policy {
+        Policy {
+            name: PolicyName(name.to_owned()),
+            selector: Selector::default(),
+            pin: None,
+            code: None,
+            password: None,
+            placement: None,
+            notify: Notify { to: Recipient::Nobody, template: None },
+            limits: PolicyLimits { users_per_pass: Limit::Unlimited, replace_percent: Limit::Unlimited, min_interval: Duration::ZERO },
+        }
+    }
+
     /// Issues PINs of this length where there are none, for good.
     pub(crate) fn rule(length: u8) -> PinRule {
         PinRule {

@@ -107,6 +107,8 @@ fn settings(mut section: Section<'_>) -> Option<DatabaseConfig> {
         connect_timeout,
         statement_timeout,
         pin_format,
+        cac_cipher: None,
+        password_encoding: crate::domain::PasswordEncoding::default(),
         needs: Needs::default(), // the policies come later
         template_user: Some(template_user).filter(|user| !user.is_empty()),
     })

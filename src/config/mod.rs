@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::domain::{Limit, Mailbox, PinFormat, Secret, Template};
+use crate::domain::{CodeCipher, Limit, Mailbox, PasswordEncoding, PinFormat, Secret, Template};
 use crate::policy::{Needs, Pilot, Policy, Tripwires};
 use crate::tls::{TlsSettings, Verify};
 
@@ -16,6 +16,7 @@ pub use schema_map::SchemaMap;
 pub(crate) use url::is_loopback;
 
 mod conninfo;
+mod credentials;
 mod database;
 mod encryption;
 mod limits;
@@ -80,6 +81,9 @@ pub struct DatabaseConfig {
     pub connect_timeout: Duration,
     pub statement_timeout: Duration,
     pub pin_format: PinFormat,
+    /// How card assignment codes are encrypted; `None`: no policy may issue one.
+    pub cac_cipher: Option<CodeCipher>,
+    pub password_encoding: PasswordEncoding,
     /// What its policies need of the schema.
     pub needs: Needs,
     pub template_user: Option<String>,

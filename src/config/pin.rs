@@ -23,7 +23,7 @@ pub(super) fn pin(field: &Field<'_>, format: Option<PinFormat>) -> Option<PinRul
     let cap_unlimited = cap_field.as_ref().and_then(Field::boolean).unwrap_or(false);
     let allow_trivial = section.or("allow_trivial", false, Field::boolean);
     let allow_dense = section.or("allow_dense", false, Field::boolean);
-    section.only("send_existing", &[("false", false)], Field::boolean);
+    let send_existing = section.or("send_existing", false, Field::boolean);
     let leaves = [("keep", OnLeave::Keep), ("expire", OnLeave::Expire), ("delete", OnLeave::Delete)];
     let on_leave = section.or("on_leave", OnLeave::Keep, |leave| leave.choice(&leaves));
     let quarantine = section.or("quarantine", DAY * 90, Field::any_duration);
@@ -75,6 +75,7 @@ pub(super) fn pin(field: &Field<'_>, format: Option<PinFormat>) -> Option<PinRul
         allow_dense,
         quarantine,
         on_leave,
+        send_existing,
     })
 }
 

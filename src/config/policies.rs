@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::credentials::{code, password};
 use super::limits;
 use super::mail::checked;
 use super::pin::pin;
@@ -15,6 +16,11 @@ use crate::policy::{Notify, Placement, Policy, PolicyLimits, Recipient, Rule, Se
 pub(super) struct Around<'a> {
     /// Whether the map's names of cost centers are known to be right.
     pub(super) cost_centers_verified: bool,
+    /// The same of the column of card assignment codes; `None`: the map names none.
+    pub(super) puk_verified: Option<bool>,
+    /// Whether `cac_cipher` is given.
+    pub(super) has_cipher: bool,
+    pub(super) has_password_column: bool,
     pub(super) transport_is_none: bool,
     /// What the database stores PINs as; absent where that is wrong itself.
     pub(super) pin_format: Option<PinFormat>,
@@ -50,8 +56,8 @@ fn policy(mut section: Section<'_>, around: &Around<'_>, names: &mut BTreeMap<St
     let selector = section.field("match").map_or_else(|| Some(Selector::default()), |field| selector(&field));
     let pin_field = section.field("pin");
     let pin = pin_field.as_ref().map(|field| pin(field, around.pin_format));
-    section.later("card_assignment_code", "card assignment codes");
-    section.later("password", "passwords");
+    let code = section.field("card_assignment_code").map(|field| code(&field, around));
+    let password = section.field("password").map(|field| password(&field, around));
     let placement = section.field("cost_center").map(|field| placement(&field, around));
     section.later("remove_role", "removals of roles");
     let notify = notify(&mut section, around, pin_field.is_some());
@@ -61,6 +67,8 @@ fn policy(mut section: Section<'_>, around: &Around<'_>, names: &mut BTreeMap<St
         name: PolicyName(name?),
         selector: selector?,
         pin: pin.map_or(Some(None), |pin| pin.map(Some))?,
+        code: code.map_or(Some(None), |code| code.map(Some))?,
+        password: password.map_or(Some(None), |password| password.map(Some))?,
         placement: placement.map_or(Some(None), |placement| placement.map(Some))?,
         notify: notify?,
         limits,

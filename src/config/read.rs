@@ -206,18 +206,6 @@ impl<'a> Section<'a> {
         on.is_some()
     }
 
-    /// A value of which only `supported` can be used yet.
-    pub(super) fn only<T: PartialEq>(&mut self, name: &'static str, supported: &[(&str, T)], read: impl FnOnce(&Field<'a>) -> Option<T>) {
-        let Some(field) = self.field(name) else { return };
-        if let Some(value) = read(&field)
-            && !supported.iter().any(|(_, allowed)| *allowed == value)
-        {
-            let words: Vec<&str> = supported.iter().map(|(word, _)| *word).collect();
-            let found = field.found();
-            field.problem(format!("{found} is not yet supported; remove the key or set it to {}", one_of(&words)));
-        }
-    }
-
     /// The names given that were not asked for, each with its value: for mappings whose keys the administrator makes up.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'a str, Field<'a>)> {
         let (reader, key) = (self.reader, self.key.clone());

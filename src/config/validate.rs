@@ -29,6 +29,9 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
     let around = |database: Option<&DatabaseConfig>| Around {
         // A map that could not be read has problems enough.
         cost_centers_verified: database.is_none_or(|database| database.map.cost_centers.verified),
+        puk_verified: database.map_or(Some(true), |database| database.map.users.puk.as_ref().map(|puk| puk.verified)),
+        has_cipher: database.is_none_or(|database| database.cac_cipher.is_some()),
+        has_password_column: database.is_none_or(|database| database.map.users.password.is_some()),
         transport_is_none: mail.transport_is_none,
         pin_format: database.map(|database| database.pin_format),
         templates: &templates,

@@ -37,6 +37,15 @@ impl Credential {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Each<T>([T; 3]);
 
+impl Each<u64> {
+    /// So many of one kind, and none of the others.
+    pub fn of(kind: Credential, figure: u64) -> Each<u64> {
+        let mut each = Each::default();
+        each[kind] = figure;
+        each
+    }
+}
+
 impl<T> Index<Credential> for Each<T> {
     type Output = T;
 

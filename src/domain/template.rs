@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::secret::Pin;
+use super::secret::{Code, Password, Pin};
 
 /// A subject and parts, parsed.
 #[derive(Clone, Debug)]
@@ -43,6 +43,9 @@ pub enum Variable {
 pub struct Values<'a> {
     /// Absent: no PIN was generated, and parts that name it are left out.
     pub pin: Option<&'a Pin>,
+    /// The same of the others.
+    pub code: Option<&'a Code>,
+    pub password: Option<&'a Password>,
     pub username: &'a str,
     pub name: &'a str,
     pub surname: &'a str,
@@ -144,8 +147,8 @@ impl Values<'_> {
     fn get(&self, variable: Variable) -> Option<&str> {
         match variable {
             Variable::Pin => self.pin.map(Pin::expose),
-            // No policy can ask for these yet.
-            Variable::CardAssignmentCode | Variable::Password => None,
+            Variable::CardAssignmentCode => self.code.map(Code::expose),
+            Variable::Password => self.password.map(Password::expose),
             Variable::Username => Some(self.username),
             Variable::Name => Some(self.name),
             Variable::Surname => Some(self.surname),
@@ -249,6 +252,8 @@ mod tests {
 
     const VALUES: Values<'static> = Values {
         pin: None,
+        code: None,
+        password: None,
         username: "v@example.org",
         name: "Eva",
         surname: "Nová",

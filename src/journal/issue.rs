@@ -242,8 +242,11 @@ impl PinColumns {
         };
         // One column holds the prints of all that stands as the row says, whatever its kind.
         let values = || new.code.iter().map(|code| &code.stored).chain(new.password.iter().map(|password| &password.stored));
-        let ended =
-            |kind, to: WallClock| PinColumns { kind, expires: Some(to), prints: prints(&mut new.before().iter().map(|p| &p.value).chain(values())) };
+        let ended = |kind, to: WallClock| PinColumns {
+            kind,
+            expires: Some(to),
+            prints: prints(&mut new.before().iter().map(|p| &p.value).chain(values())),
+        };
         match &new.pin {
             None => PinColumns { kind: 0, expires: None, prints: prints(&mut values()) },
             Some(PinWritten::Issued(issued)) => {

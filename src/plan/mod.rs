@@ -113,6 +113,7 @@ codes!(
         PoliciesDisagree = "policies_disagree", "another policy would change the user again right after this one; let one of them match, or both want the same";
         SpaceFull = "pin_space_full", "no PIN of this length is free; a longer pin.length gives more room";
         NoFreeCode = "code_space_full", "no card assignment code of this length was found free; a longer card_assignment_code.length gives more room";
+        CipherFailed = "cipher_failed", "the cipher of card assignment codes failed; see databases.cac_cipher, and prove it with `credkeeper doctor --cac-pair`";
         DatabaseRefused = "database_refused", "the database refused the change";
     }
 );

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::domain::{CostCenter, CostCenterId, CostCenterRef, Limit, Mailbox, Pattern, PinFormat, PolicyName, Share, Timestamp, WallClock};
-use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPin, User};
-use crate::policy::samples::rule;
-use crate::policy::{Notify, OnLeave, Pilot, PinRewrite, PinRule, Placement, PolicyLimits, Recipient, Rule, Selector};
+use crate::domain::{
+    Alphabet, CodeLength, CostCenter, CostCenterId, CostCenterRef, Limit, Mailbox, PasswordLength, Pattern, PinFormat, PolicyName, Share,
+    StoredValue, Timestamp, WallClock,
+};
+use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPassword, StoredPin, User};
+use crate::policy::samples::{self, rule};
+use crate::policy::{
+    CodeRule, Notify, OnLeave, PasswordRule, Pilot, PinRewrite, PinRule, Placement, PolicyLimits, Recipient, Rewrite, Rule, Selector,
+};
 
 const NOW: Now = Now { utc: Timestamp(1_000_000), wall: WallClock(1_003_600) };
 const NEEDS: Membership = Membership { id: CostCenterId(1), number: 100 };
@@ -16,16 +21,14 @@ const OTHER: Membership = Membership { id: CostCenterId(9), number: 900 };
 
 fn policy(name: &str) -> Policy {
     Policy {
-        name: PolicyName(name.into()),
-        selector: Selector::default(),
         pin: Some(rule(6)),
-        placement: None,
         notify: Notify { to: Recipient::Username, template: Some("t".into()) },
         limits: PolicyLimits {
             users_per_pass: Limit::At(1000),
             replace_percent: Limit::At(Share::percent(5.0).unwrap()),
             min_interval: Duration::from_secs(120),
         },
+        ..samples::policy(name)
     }
 }
 
@@ -60,6 +63,17 @@ impl Policy {
         let rule = self.pin.as_mut().unwrap();
         rule.valid_for = Some(Duration::from_secs(30 * 86_400));
         change(rule);
+        self
+    }
+    fn coded(mut self, rewrite: Rewrite) -> Policy {
+        self.code = Some(CodeRule { length: CodeLength::new(6).unwrap(), rewrite });
+        self
+    }
+    /// With an age in seconds at which it is renewed.
+    fn with_password(mut self, rewrite: Rewrite, rotate_every: Option<u64>) -> Policy {
+        let length = PasswordLength::new(12).unwrap();
+        let rotate_every = rotate_every.map(Duration::from_secs);
+        self.password = Some(PasswordRule { length, alphabet: Alphabet::unambiguous(), rewrite, rotate_every });
         self
     }
     fn without_pin(mut self) -> Policy {
@@ -116,6 +130,16 @@ impl User {
     }
     fn is(mut self, standing: Standing) -> User {
         self.standing = standing;
+        self
+    }
+    fn code(mut self) -> User {
+        self.code = Some(StoredValue::new("code".into()));
+        self
+    }
+    /// A password; one of ours was issued so many seconds ago.
+    fn password(mut self, age: Option<i64>) -> User {
+        let issued = age.map(|age| Timestamp(NOW.utc.0 - age));
+        self.password = Some(StoredPassword { value: StoredValue::new("hash".into()), issued });
         self
     }
     fn card(mut self) -> User {
@@ -291,6 +315,92 @@ fn an_end_comes_earlier_by_each_users_own_share() {
     assert!(ends.len() > 990, "only {} different ends", ends.len());
     assert!(ends.iter().all(|end| (20 * 86_400..=30 * 86_400).contains(end)));
     assert_eq!(end(7), end(7), "and always by the same");
+}
+
+#[test]
+fn codes_and_passwords_are_given_by_their_rules() {
+    let places = places();
+    let plain = || policy("p").without_pin();
+    let told = |verdict: Verdict| match verdict {
+        Verdict::Due(step) => {
+            let codes: Vec<&str> = step.reasons().map(Reason::as_str).collect();
+            let replaced: Vec<u64> = Credential::ALL.into_iter().map(|kind| step.replaces(kind)).collect();
+            format!("{} {replaced:?}{}", codes.join(","), if step.is_expected() { " expected" } else { "" })
+        }
+        Verdict::Settled { .. } => "settled".to_owned(),
+        other => format!("{other:?}"),
+    };
+    let kept = || Facts { keeper: Some(PolicyName("p".into())), ..Facts::default() };
+    let none = Facts::default;
+    const DAYS: i64 = 86_400;
+    let (never, always) = (Rewrite::Never, Rewrite::Always);
+    let both = || policy("p").coded(never).with_password(never, None);
+    #[rustfmt::skip]
+    let table = [
+        ("a user without a code gets one", plain().coded(never), user(), none(), "code_missing [0, 0, 0]"),
+        ("one that is there satisfies never", plain().coded(never), user().code(), none(), "settled"),
+        ("always replaces it", plain().coded(always), user().code(), none(), "code_rewritten [0, 1, 0]"),
+        ("a user without a password gets one", plain().with_password(never, None), user(), none(), "password_missing [0, 0, 0]"),
+        ("any password satisfies never", plain().with_password(never, None), user().password(None), none(), "settled"),
+        ("always replaces it too", plain().with_password(always, None), user().password(Some(9)), none(), "password_rewritten [0, 0, 1]"),
+        ("always with an age leaves a young one of ours", plain().with_password(always, Some(100)), user().password(Some(9)), none(), "settled"),
+        ("and replaces that of somebody else", plain().with_password(always, Some(100)), user().password(None), none(), "password_rewritten [0, 0, 1]"),
+        ("one of ours that is old is renewed, as foreseen", plain().with_password(never, Some(100)), user().password(Some(100)), none(), "password_aged [0, 0, 0] expected"),
+        ("one that has been old for days counts towards the limits", plain().with_password(never, Some(100)), user().password(Some(100 + 4 * DAYS)), none(), "password_aged [0, 0, 1]"),
+        ("the age of somebody else's is not known", plain().with_password(never, Some(100)), user().password(None), none(), "settled"),
+        ("everything comes in one step", both(), user(), none(), "pin_missing,code_missing,password_missing [0, 0, 0]"),
+        ("what is there is left alone", both(), user().pin(None, false).password(None), none(), "code_missing [0, 0, 0]"),
+        ("a foreseen renewal with a code is not expected", both().rewriting(PinRewrite::Expired), user().pin(Some(-9), true).password(None), none(), "pin_expired,code_missing [0, 0, 0]"),
+        ("with a move, too", both().to("Has PIN"), user().pin(None, false).password(None).code(), none(), "cost_center_differs [0, 0, 0]"),
+        ("a keeper gives none where there is none", both().from("Needs PIN").to("Has PIN"), user().at(HAS), kept(), "settled"),
+        ("and renews an old password", plain().with_password(never, Some(100)).from("Needs PIN").to("Has PIN"), user().at(HAS).password(Some(100)), kept(), "password_aged [0, 0, 0] expected"),
+    ];
+    for (sentence, policy, user, facts, expected) in table {
+        let policies = [policy];
+        assert_eq!(told(Planner::new(&policies, &places, NOW).verdict(&user, &facts)), expected, "{sentence}");
+    }
+}
+
+#[test]
+fn a_step_is_covered_only_by_one_that_asks_for_as_much() {
+    let places = places();
+    let step = |policy: Policy, user: User| match Planner::new(&[policy], &places, NOW).verdict(&user, &Facts::default()) {
+        Verdict::Due(step) => step,
+        other => panic!("{other:?}"),
+    };
+    let both = || policy("p").coded(Rewrite::Never).with_password(Rewrite::Always, None);
+    let (all, less) = (step(both(), user()), step(both(), user().code().pin(None, false).password(None)));
+    assert!(all.covers(&all) && !less.covers(&all));
+    assert!(!all.covers(&less), "a password that somebody has set meanwhile is not what was judged");
+    let code_only = step(policy("p").coded(Rewrite::Never), user().pin(None, false));
+    assert!(step(policy("p").coded(Rewrite::Never), user()).covers(&code_only));
+}
+
+#[test]
+fn a_pin_that_is_there_is_told_with_whatever_else_changes() {
+    let places = places();
+    let tells = || policy("p").pins(|rule| rule.send_existing = true);
+    let told = |policy: Policy, user: User| match Planner::new(&[policy], &places, NOW).verdict(&user, &Facts::default()) {
+        Verdict::Due(step) => Some(step.tells_existing()),
+        Verdict::Settled { .. } => None,
+        other => panic!("{other:?}"),
+    };
+    #[rustfmt::skip]
+    let table = [
+        ("nothing else: no mail", tells(), user().pin(None, false), None),
+        ("a password: with it", tells().with_password(Rewrite::Never, None), user().pin(None, false), Some(true)),
+        ("a move: with it", tells().to("Has PIN"), user().pin(Some(9), false), Some(true)),
+        ("one that has expired is not told", tells().to("Has PIN"), user().pin(Some(-9), false), Some(false)),
+        ("one that is extended is told", tells().rewriting(PinRewrite::Extend), user().pin(Some(-9), false), Some(true)),
+        ("a new one takes its place", tells().rewriting(PinRewrite::Expired), user().pin(Some(-9), false), Some(false)),
+        ("without the option it is not told", policy("p").to("Has PIN"), user().pin(None, false), Some(false)),
+    ];
+    for (sentence, policy, user, expected) in table {
+        assert_eq!(told(policy, user), expected, "{sentence}");
+    }
+    let without_address =
+        Planner::new(&[tells().to("Has PIN")], &places, NOW).verdict(&user().login("nobody").pin(None, false), &Facts::default());
+    assert_eq!(without_address, skipped(Skip::BadAddress), "whoever is to be told must have an address");
 }
 
 #[test]
@@ -506,7 +616,7 @@ mod judging {
     use super::*;
 
     fn totals(judged: u64, replaced: u64) -> PolicyTotals {
-        PolicyTotals { due: judged, judged, replaced, ..PolicyTotals::default() }
+        PolicyTotals { due: judged, judged, replaced: Each::of(Credential::Pin, replaced), ..PolicyTotals::default() }
     }
 
     fn stopped(totals: &PolicyTotals, figures: Figures) -> Option<LimitKind> {
@@ -515,7 +625,8 @@ mod judging {
 
     #[test]
     fn limits_stop_what_exceeds_them_and_nothing_else() {
-        let stored = |stored_pins, replaced_last_day| Figures { stored_pins, replaced_last_day };
+        let of_pins = |figure| Each::of(Credential::Pin, figure);
+        let stored = |pins, last_day| Figures { stored: of_pins(pins), replaced_last_day: of_pins(last_day) };
         for (sentence, totals, figures, expected) in [
             ("exactly the limit passes", totals(1000, 0), stored(0, 0), None),
             ("one more does not", totals(1001, 0), stored(0, 0), Some(LimitKind::UsersPerPass)),
@@ -527,6 +638,18 @@ mod judging {
         ] {
             assert_eq!(stopped(&totals, figures), expected, "{sentence}");
         }
+    }
+
+    #[test]
+    fn each_kind_of_credential_is_judged_by_its_own_figures() {
+        let totals = PolicyTotals { replaced: Each::of(Credential::Password, 60), judged: 60, ..PolicyTotals::default() };
+        let mut figures = Figures { stored: Each::of(Credential::Pin, 100_000), ..Figures::default() };
+        figures.stored[Credential::Password] = 100;
+        let refusal = judge(&policy("p"), &totals, figures, || "0123456789ab".into()).unwrap();
+        assert_eq!((refusal.limit, refusal.kind, refusal.of), (LimitKind::ReplacePercent, Credential::Password, Some(100)));
+        assert!(refusal.to_string().contains("replaces 60 of 100 stored passwords"), "{refusal}");
+        figures.stored[Credential::Password] = 1200;
+        assert_eq!(judge(&policy("p"), &totals, figures, || unreachable!()), None);
     }
 
     #[test]

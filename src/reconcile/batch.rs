@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use tracing::{debug, info, warn};
 
 use super::draw::{self, MOST_ATTEMPTS};
+use super::making::{self, Made, Making};
 use super::prepare::{Preparing, Staged};
 use super::{Looked, PassError, Watch, changes, step_codes, with_facts};
 use crate::config::{Config, DatabaseConfig};
@@ -51,21 +52,24 @@ enum Tried {
     Refused(StoreError),
 }
 
-/// Who of a batch got no PIN.
+/// Who of a batch got no credential.
 #[derive(Default)]
-struct WithoutPin {
-    /// Draws hit PINs that somebody has: to be tried again at the end of the pass.
+struct Without {
+    /// Draws hit what somebody has: to be tried again at the end of the pass.
     crowded: Vec<Step>,
-    /// There is none; the login, and the figures.
-    full: Vec<(Step, String, String)>,
+    /// For whom there is none: the login where it is known, why, and the figures.
+    failed: Vec<(Step, String, Failure, String)>,
 }
 
-impl WithoutPin {
+impl Without {
     fn sort(&mut self, step: Step, login: &str, error: MintError) -> Result<(), PassError> {
         match error {
             MintError::Crowded { .. } => self.crowded.push(step),
-            MintError::Full { .. } => self.full.push((step, login.to_owned(), error.to_string())),
-            MintError::Random(_) => return Err(error.into()),
+            MintError::Full { .. } => {
+                let figures = format!("{error}; a longer pin.length gives more room");
+                self.failed.push((step, login.to_owned(), Failure::SpaceFull, figures));
+            }
+            MintError::Random(_) | MintError::Password(_) => return Err(error.into()),
         }
         Ok(())
     }
@@ -90,7 +94,8 @@ impl Batches<'_> {
             put_off = self.all(&put_off, total, &mut done, &mut mint, report).await?;
         }
         for step in &put_off {
-            self.failed(step, "", Failure::SpaceFull, Failure::SpaceFull.sentence().to_owned(), report);
+            let failure = if step.issues_pin() { Failure::SpaceFull } else { Failure::NoFreeCode };
+            self.failed(step, "", failure, failure.sentence().to_owned(), report);
         }
         Ok(())
     }
@@ -98,7 +103,7 @@ impl Batches<'_> {
     /// All of `steps` in batches; who is to be tried again.
     async fn all(&self, steps: &[Step], total: u64, done: &mut u64, mint: &mut Mint, report: &mut Report) -> Result<Vec<Step>, PassError> {
         let mut put_off = Vec::new();
-        for batch in steps.chunks(self.config.limits.batch_size) {
+        for batch in steps.chunks(making::batch_size(steps, self.database, self.config.limits.batch_size)) {
             if (self.watch.stop)() {
                 return Err(PassError::Stopped);
             }
@@ -113,7 +118,7 @@ impl Batches<'_> {
     /// The lengths of the PINs that these steps ask for.
     fn lengths(&self, steps: &[Step]) -> BTreeSet<PinLength> {
         let length = |step: &Step| self.database.policies[step.policy()].pin.as_ref().map(|rule| rule.length);
-        steps.iter().filter(|step| step.issues()).filter_map(length).collect()
+        steps.iter().filter(|step| step.issues_pin()).filter_map(length).collect()
     }
 
     /// Tries a batch; without whoever fell out, or halved, until each user is done, put off, or known to be the one at fault.
@@ -165,12 +170,16 @@ impl Batches<'_> {
             utc: self.utc,
             lane: if self.kind == PassKind::Poll { Lane::Poll } else { Lane::Backlog },
         };
+        let mut without = Without::default();
+        let mut made = Making { reader: self.store.reader(), database: self.database, watch: self.watch }.make(steps, mint).await?;
+        let unmade: HashSet<UserId> = made.failed.iter().map(|(step, ..)| step.user).collect();
+        without.failed.extend(made.failed.drain(..).map(|(step, failure, why)| (step, String::new(), failure, why)));
+        let steps: Vec<Step> = steps.iter().filter(|step| !unmade.contains(&step.user)).copied().collect();
         let ids: Vec<UserId> = steps.iter().map(|s| s.user).collect();
         let (mut transaction, users) = self.store.begin(&ids).await?;
         // Counted only once the batch has ended well: a batch that is torn is staged and counted again.
         let mut fallen: Vec<Step> = Vec::new();
-        let mut without = WithoutPin::default();
-        let mut staged = self.plan_again(&preparing, steps, users, mint, &mut fallen, &mut without).await?;
+        let mut staged = self.plan_again(&preparing, &steps, users, (mint, &mut made), &mut fallen, &mut without).await?;
         // All PINs of the batch that may go: once written, nothing in the database or the journal tells of them any more.
         let freed: HashSet<StoredValue> = staged.iter().flat_map(|s| s.user.pins.iter().map(|pin| pin.value.clone())).collect();
         let mut applied: Vec<Staged> = Vec::new();
@@ -189,6 +198,7 @@ impl Batches<'_> {
                     Outcome::Applied => applied.push(user),
                     Outcome::ChangedMeanwhile => fallen.push(user.step),
                     Outcome::PinTaken => taken.push(user),
+                    Outcome::CodeTaken => without.crowded.push(user.step),
                     Outcome::Torn => drop(torn.insert(user.step.user)),
                 }
             }
@@ -226,8 +236,8 @@ impl Batches<'_> {
         }
         applied.iter().for_each(|s| self.done(s, report));
         fallen.iter().for_each(|s| self.lost(s, report));
-        for (step, login, figures) in &without.full {
-            self.failed(step, login, Failure::SpaceFull, format!("{figures}; a longer pin.length gives more room"), report);
+        for (step, login, failure, why) in without.failed {
+            self.failed(&step, &login, failure, why, report);
         }
         Ok(Tried::Done(without.crowded))
     }
@@ -239,18 +249,18 @@ impl Batches<'_> {
         preparing: &Preparing<'_>,
         steps: &[Step],
         users: Vec<User>,
-        mint: &mut Mint,
+        (mint, made): (&mut Mint, &mut Made),
         fallen: &mut Vec<Step>,
-        without: &mut WithoutPin,
+        without: &mut Without,
     ) -> Result<Vec<Staged>, PassError> {
         let mut standing: HashMap<UserId, _> =
             with_facts(Some(self.journal.reader()), users).await?.into_iter().map(|(user, facts)| (user.id, (user, facts))).collect();
         let mut staged = Vec::with_capacity(steps.len());
         for judged in steps {
             match standing.remove(&judged.user).map(|(user, facts)| (preparing.planner.verdict(&user, &facts), user)) {
-                Some((Verdict::Due(step), user)) if judged.covers(&step) => {
+                Some((Verdict::Due(step), user)) if judged.covers(&step) && made.serves(&step) => {
                     let login = user.login.clone();
-                    match preparing.stage(step, user, mint) {
+                    match preparing.stage(step, user, mint, made) {
                         Ok(ready) => staged.push(ready),
                         Err(error) => without.sort(step, &login, error)?,
                     }
@@ -268,7 +278,7 @@ impl Batches<'_> {
         staged: Vec<Staged>,
         freed: &HashSet<StoredValue>,
         mint: &mut Mint,
-        without: &mut WithoutPin,
+        without: &mut Without,
     ) -> Result<Vec<Staged>, PassError> {
         let (mut clear, mut doubtful) = (Vec::with_capacity(staged.len()), staged);
         for _ in 0..QUARANTINE_ROUNDS {
@@ -302,7 +312,7 @@ impl Batches<'_> {
         }
         info!(user.id = %staged.user.id, change.kind = codes.join(","), outcome = "applied", pass.id = %self.pass,
             policy = %told.policy, reason = step_codes(&staged.step).join(","), "User {}: {}", staged.user.id, done.join(", "));
-        told.gained += u64::from(staged.step.issues() && staged.step.touched == 0);
+        told.gained += u64::from(staged.step.issues_pin() && staged.step.touched == 0);
         told.lost += u64::from(staged.step.pin.is_some_and(|pin| pin.action == PinAction::Delete));
         self.line(&staged.step, &staged.user.login, "applied");
     }
@@ -334,7 +344,7 @@ impl Batches<'_> {
 }
 
 /// The user with another PIN; `None` where none was drawn.
-fn redrawn(preparing: &Preparing<'_>, mut user: Staged, mint: &mut Mint, without: &mut WithoutPin) -> Result<Option<Staged>, PassError> {
+fn redrawn(preparing: &Preparing<'_>, mut user: Staged, mint: &mut Mint, without: &mut Without) -> Result<Option<Staged>, PassError> {
     match preparing.redraw(&mut user, mint) {
         Ok(()) => Ok(Some(user)),
         Err(error) => without.sort(user.step, &user.user.login, error).map(|()| None),

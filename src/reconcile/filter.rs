@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::{CostCenterRef, Timestamp, WallClock};
+use crate::domain::{CostCenterRef, Credential, Timestamp, WallClock};
 use crate::inventory::Places;
-use crate::policy::{OnLeave, PinRewrite, Placement, Policy};
+use crate::policy::{OnLeave, PinRewrite, Placement, Policy, Rewrite};
 use crate::store::{DueFilter, InCostCenter};
 
 /// Who may be due under any of `policies`. A policy whose places are missing is left out: it can change nobody, and it is
@@ -27,6 +27,18 @@ pub(super) fn due(policies: &[Policy], places: &Places, now: WallClock) -> DueFi
                 filter.everybody = Some(InCostCenter::Any);
             }
         }
+        if let Some(rule) = &policy.code {
+            join(&mut filter.without_code, &within);
+            if rule.rewrite == Rewrite::Always {
+                join(&mut filter.everybody, &within);
+            }
+        }
+        if let Some(rule) = &policy.password {
+            join(&mut filter.without_password, &within);
+            if rule.rewrite == Rewrite::Always {
+                join(&mut filter.everybody, &within);
+            }
+        }
         match &policy.placement {
             Some(Placement::MoveTo(target)) => {
                 filter.to_move.extend(places.get(target).map(|target| (within, target.clone())));
@@ -39,10 +51,12 @@ pub(super) fn due(policies: &[Policy], places: &Places, now: WallClock) -> DueFi
     filter
 }
 
-/// PINs that were issued at or before this may be due for their age; `None`: no policy asks.
-pub(super) fn aged(policies: &[Policy], now: Timestamp) -> Option<Timestamp> {
-    let ages = policies.iter().filter_map(|p| p.pin.as_ref()).filter_map(|rule| Some(rule.rotate_every?.saturating_sub(rule.spread)));
-    ages.min().map(|age| now.minus(age))
+/// Credentials of a kind that were issued at or before then may be due for their age; the kinds of which some policy asks it.
+pub(super) fn aged(policies: &[Policy], now: Timestamp) -> impl Iterator<Item = (Credential, Timestamp)> {
+    let pins = policies.iter().filter_map(|p| p.pin.as_ref()).filter_map(|rule| Some(rule.rotate_every?.saturating_sub(rule.spread)));
+    let passwords = policies.iter().filter_map(|p| p.password.as_ref()).filter_map(|rule| rule.rotate_every);
+    let ages = [(Credential::Pin, pins.min()), (Credential::Password, passwords.min())];
+    ages.into_iter().filter_map(move |(kind, age)| Some((kind, now.minus(age?))))
 }
 
 fn within(wanted: &[CostCenterRef], places: &Places) -> InCostCenter {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Ask, Looked, PassError};
 use crate::config::{Config, DatabaseConfig};
+use crate::domain::{Credential, Each};
 use crate::inventory::{Baseline, Counts, Pulse};
 use crate::journal::JournalReader;
 use crate::plan::Step;
@@ -86,12 +87,13 @@ pub(super) async fn plan(
         policy.limits.users_per_pass = ask.max_users.unwrap_or(policy.limits.users_per_pass);
         policy.limits.replace_percent = ask.max_replace.unwrap_or(policy.limits.replace_percent);
         let mut figures = Figures::default();
-        if totals.replaced > 0 {
+        if Credential::ALL.into_iter().any(|kind| totals.replaced[kind] > 0) {
             let day = ask.utc.minus(Duration::from_secs(86_400));
-            figures.stored_pins = counts(reader, &mut known).await?.pins;
+            let stored = counts(reader, &mut known).await?;
+            Credential::ALL.into_iter().for_each(|kind| figures.stored[kind] = stored.of(kind));
             figures.replaced_last_day = match journal {
                 Some(journal) => journal.replaced_since(&policy.name, day).await?,
-                None => 0,
+                None => Each::default(),
             };
         }
         if let Some(refusal) = limits::judge(&policy, totals, figures, || looked.plan.id(index, &policy.name.0)) {
@@ -123,7 +125,7 @@ async fn crowding(
     looked: &mut Looked,
     report: &mut Report,
 ) -> Result<(), PassError> {
-    if looked.counts.is_none() && !looked.plan.steps.iter().any(Step::issues) {
+    if looked.counts.is_none() && !looked.plan.steps.iter().any(Step::issues_pin) {
         return Ok(());
     }
     let mut added = vec![0; database.policies.len()];
@@ -133,29 +135,29 @@ async fn crowding(
     for density in &report.densities {
         let Some(index) = database.policies.iter().position(|policy| policy.name == density.policy) else { continue };
         // A space that nobody draws from is told, and stops nothing.
-        if looked.plan.steps.iter().any(|step| step.policy() == index && step.issues()) {
+        if looked.plan.steps.iter().any(|step| step.policy() == index && step.issues_pin()) {
             let refusal = limits::judge_density(density, || looked.plan.id(index, &density.policy.0));
             full[index] = refusal.is_some();
             report.refusals.extend(refusal);
         }
     }
-    looked.plan.steps.retain(|step| !(full[step.policy()] && step.issues()));
+    looked.plan.steps.retain(|step| !(full[step.policy()] && step.issues_pin()));
     Ok(())
 }
 
 /// While nothing can be delivered, nothing more is made that would have to be. Moves go on.
 fn delivery(config: &Config, ask: &Ask, looked: &mut Looked, report: &mut Report) {
-    let users = looked.plan.steps.iter().filter(|step| step.issues()).count() as u64;
+    let users = looked.plan.steps.iter().filter(|step| step.is_told()).count() as u64;
     report.delivery_judged = !report.is_stopped() && (users > 0 || ask.undelivered_since.is_none());
     if let Some(stop) = tripwires::of_delivery(&config.limits.tripwires, ask.undelivered_since, ask.utc, users) {
-        looked.plan.steps.retain(|step| !step.issues());
+        looked.plan.steps.retain(|step| !step.is_told());
         report.stops.push(stop);
     }
 }
 
 /// Whether a PIN is issued that takes no other one's place.
 fn is_first_pin(step: &Step) -> bool {
-    step.issues() && step.touched == 0
+    step.issues_pin() && step.touched == 0
 }
 
 /// Asked once.

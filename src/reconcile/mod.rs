@@ -26,6 +26,7 @@ mod batch;
 mod draw;
 mod filter;
 mod judge;
+mod making;
 mod prepare;
 
 /// What a pass is asked to do.
@@ -242,8 +243,11 @@ pub async fn look(
     report.blockers.clone_from(&plan.blockers);
     report.pilot_missing = pilot_missing(config, &places);
     let mut due = (ask.filtered && ask.login.is_none()).then(|| filter::due(&database.policies, &places, now.wall));
-    if let (Some(due), Some(until), Some(journal)) = (&mut due, filter::aged(&database.policies, now.utc), journal) {
-        due.users = journal.issued_until(until).await?;
+    if let (Some(due), Some(journal)) = (&mut due, journal) {
+        for (kind, until) in filter::aged(&database.policies, now.utc) {
+            due.users.extend(journal.issued_until(kind, until).await?);
+        }
+        due.users.sort_unstable();
     }
     let pinless = Pinless::default();
     let mut chunks = reader.read_counting(&Filter { due, above: ask.above, login: ask.login.clone() }, &pinless);
@@ -315,8 +319,12 @@ fn changes(step: &Step) -> impl Iterator<Item = (ChangeKind, u64)> + use<> {
         Some(PinAction::Expire) => [Some((ChangeKind::PinExpired, touched)), None],
         Some(PinAction::Delete) => [Some((ChangeKind::PinDeleted, touched)), None],
     };
-    let place = step.cost_center.map(|_| (ChangeKind::CostCenterMoved, 1));
-    pins.into_iter().flatten().chain(place).filter(|(_, n)| *n > 0)
+    let others = [
+        step.code().map(|_| (ChangeKind::CacIssued, 1)),
+        step.password().map(|_| (ChangeKind::PasswordIssued, 1)),
+        step.cost_center().map(|_| (ChangeKind::CostCenterMoved, 1)),
+    ];
+    pins.into_iter().chain(others).flatten().filter(|(_, n)| *n > 0)
 }
 
 /// Every cost center that the policies and the pilot name.

@@ -2,13 +2,15 @@
 
 use crate::config::schema_map::{ExpiresKind, ExpiresMap};
 use crate::config::{Config, DatabaseConfig};
-use crate::domain::{CostCenter, PinFormat, Timestamp, WallClock};
+use crate::domain::{CostCenter, Credential, Each, PinFormat, Timestamp, WallClock};
 use crate::inventory::{StoredPin, User};
-use crate::journal::{Announcement, IssuedPin, Lane, NewIssuance, PinWritten};
+use crate::journal::{Announcement, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten};
 use crate::mint::{self, Mint, MintError};
 use crate::plan::{PinAction, Planner, Step, rules};
 use crate::policy::PinRule;
-use crate::store::{Move, NewPin, PinChange, PinTarget, UserChange};
+use crate::store::{Move, NewPin, PinChange, PinTarget, UserChange, ValueChange};
+
+use super::making::Made;
 
 const DAY: i64 = 86_400;
 
@@ -32,24 +34,39 @@ pub(super) struct Preparing<'a> {
 impl Preparing<'_> {
     /// # Errors
     /// When no PIN can be drawn.
-    pub(super) fn stage(&self, step: Step, user: User, mint: &mut Mint) -> Result<Staged, MintError> {
+    pub(super) fn stage(&self, step: Step, user: User, mint: &mut Mint, made: &mut Made) -> Result<Staged, MintError> {
         let policy = &self.database.policies[step.policy()];
-        let target = step.cost_center.and_then(|_| self.planner.target(step.policy(), &user));
+        let target = step.cost_center().and_then(|_| self.planner.target(step.policy(), &user));
         let (change, written) = match (step.pin, &policy.pin) {
             (Some(pin), Some(rule)) => self.pins(pin.action, &step, rule, &user, mint).map(Option::unzip)?,
             _ => (None, None),
         };
-        let change =
-            UserChange { user: user.id, pin: change, cost_center: target.map(|to| Move { from: user.cost_center, to: to.clone() }) };
+        let code = step.code().and_then(|_| made.codes.remove(&user.id));
+        let password = step.password().and_then(|_| made.passwords.remove(&user.id));
+        let code = code.map(|(code, stored)| IssuedCode { code, stored, replaced: user.code.clone() });
+        let replaced = user.password.as_ref().map(|password| password.value.clone());
+        let password = password.map(|(password, stored)| IssuedPassword { password, stored, replaced });
+        let change = UserChange {
+            user: user.id,
+            pin: change,
+            code: code.as_ref().map(|code| ValueChange { old: code.replaced.clone(), new: code.stored.clone() }),
+            password: password.as_ref().map(|password| ValueChange { old: password.replaced.clone(), new: password.stored.clone() }),
+            cost_center: target.map(|to| Move { from: user.cost_center, to: to.clone() }),
+        };
+        let mut replaced_unexpected = Each::default();
+        Credential::ALL.into_iter().for_each(|kind| replaced_unexpected[kind] = step.replaces(kind));
         let issuance = NewIssuance {
             user: user.id,
             login: user.login.clone(),
             policy: policy.name.clone(),
             pin: written,
+            code,
+            password,
+            existing: None,
             moved: change.cost_center.as_ref().map(|m| (m.from, m.to.clone())),
-            replaced_unexpected: u32::try_from(step.replaces()).unwrap_or(u32::MAX),
+            replaced_unexpected,
             quarantine: policy.pin.as_ref().map(|rule| rule.quarantine).unwrap_or_default(),
-            announcement: step.issues().then(|| self.announcement(&step, &user, target)).flatten(),
+            announcement: step.is_told().then(|| self.announcement(&step, &user, target)).flatten(),
             due_since: self.utc,
             lane: self.lane,
         };

@@ -162,6 +162,8 @@ codes!(
         PinExtended = "pin_extended", "PINs that got a later end";
         PinExpired = "pin_expired", "PINs ended";
         PinDeleted = "pin_deleted", "PINs removed";
+        CacIssued = "cac_issued", "card assignment codes issued";
+        PasswordIssued = "password_issued", "passwords issued";
         CostCenterMoved = "cost_center_moved", "users moved to another cost center";
     }
 );
@@ -182,6 +184,8 @@ impl ChangeKind {
             ChangeKind::PinExtended => "gave a PIN a new end",
             ChangeKind::PinExpired => "ended a PIN",
             ChangeKind::PinDeleted => "removed a PIN",
+            ChangeKind::CacIssued => "issued a card assignment code",
+            ChangeKind::PasswordIssued => "issued a password",
             ChangeKind::CostCenterMoved => "changed the cost center",
         }
     }

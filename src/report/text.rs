@@ -110,12 +110,17 @@ fn table(report: &Report, out: &mut String) -> std::fmt::Result {
     let done = |p: &PolicyReport, kind| p.changes.get(&(kind, ChangeOutcome::Applied)).copied().unwrap_or_default();
     let would = |done: &'static str, planned| if report.dry_run { planned } else { done };
     // What nobody has need not be shown; the others are there always, so that a table of nothing is one.
-    let seldom =
-        [(ChangeKind::PinExtended, would("PINs extended", "PINs to extend")), (ChangeKind::PinExpired, would("PINs ended", "PINs to end"))];
-    let mut kinds = vec![(ChangeKind::PinIssued, would("PINs issued", "PINs to issue"))];
-    kinds.extend(seldom.into_iter().filter(|(kind, _)| report.policies.iter().any(|p| done(p, *kind) > 0)));
-    kinds.push((ChangeKind::PinDeleted, would("PINs removed", "PINs to remove")));
-    kinds.push((ChangeKind::CostCenterMoved, would("moved", "to move")));
+    let always = [ChangeKind::PinIssued, ChangeKind::PinDeleted, ChangeKind::CostCenterMoved];
+    let mut kinds = vec![
+        (ChangeKind::PinIssued, would("PINs issued", "PINs to issue")),
+        (ChangeKind::PinExtended, would("PINs extended", "PINs to extend")),
+        (ChangeKind::PinExpired, would("PINs ended", "PINs to end")),
+        (ChangeKind::PinDeleted, would("PINs removed", "PINs to remove")),
+        (ChangeKind::CacIssued, would("codes issued", "codes to issue")),
+        (ChangeKind::PasswordIssued, would("passwords issued", "passwords to issue")),
+        (ChangeKind::CostCenterMoved, would("moved", "to move")),
+    ];
+    kinds.retain(|(kind, _)| always.contains(kind) || report.policies.iter().any(|p| done(p, *kind) > 0));
 
     let mut head = vec!["policy", "due"];
     head.extend(kinds.iter().map(|(_, title)| *title));

@@ -33,7 +33,8 @@ impl Question<'_> {
     pub(super) fn statement(&self) -> String {
         let Question { users, cards, id, real, .. } = self;
         let pin = self.own();
-        let held = |test: &Option<String>| test.as_ref().map_or("CAST(0 AS bigint)".to_owned(), |test| format!("count(*) FILTER (WHERE {test})"));
+        let held =
+            |test: &Option<String>| test.as_ref().map_or("CAST(0 AS bigint)".to_owned(), |test| format!("count(*) FILTER (WHERE {test})"));
         let (codes, passwords) = (held(self.codes), held(self.passwords));
         let [md5, bare, prefix] = [PinFormat::Md5, PinFormat::Md5WithoutPrefix, PinFormat::Prefix].map(|form| self.foreign(form));
         format!(

@@ -115,6 +115,13 @@ pub struct UserChange {
     pub cost_center: Option<Move>,
 }
 
+impl UserChange {
+    /// Of a user of whom nothing is changed yet.
+    pub fn of(user: UserId) -> UserChange {
+        UserChange { user, pin: None, code: None, password: None, cost_center: None }
+    }
+}
+
 /// A value in a column of `users` that takes the place of another, or of none. An empty text is none too.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ValueChange {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use credkeeper::config::schema_map::{CardsMap, CostCentersMap, ExpiresKind, ExpiresMap, Test, UsersMap, Value, Zone};
+use credkeeper::config::schema_map::{CardsMap, CostCentersMap, ExpiresKind, ExpiresMap, GuessedColumn, Test, UsersMap, Value, Zone};
 use credkeeper::config::{DatabaseConfig, DatabaseTarget, SchemaMap};
-use credkeeper::domain::{CostCenter, CostCenterId, Pin, PinFormat, StoredValue, UserId, WallClock};
+use credkeeper::domain::{CostCenter, CostCenterId, PasswordEncoding, Pin, PinFormat, StoredValue, UserId, WallClock};
 use credkeeper::inventory::{Membership, StoredPin, User};
+use credkeeper::policy::Needs;
 use credkeeper::store::{Filter, Move, NewPin, PinChange, PinTarget, Reader, Store, UserChange};
 use futures_util::TryStreamExt;
 
@@ -74,6 +75,8 @@ pub fn safeq6() -> SchemaMap {
             name: text("name"),
             surname: text("surname"),
             source: Some(text("source")),
+            password: Some(text("pass")),
+            puk: Some(GuessedColumn { column: text("puk"), verified: true }),
             is_user: Test::All(vec![
                 Test::BitsSet { column: text("flag"), mask: 1 },
                 Test::BitsClear { column: text("flag"), mask: 49_152 },
@@ -110,6 +113,9 @@ pub fn config(target: DatabaseTarget, schema: Option<&str>) -> DatabaseConfig {
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(20),
         pin_format: PinFormat::Md5,
+        cac_cipher: None,
+        password_encoding: PasswordEncoding::default(),
+        needs: Needs::default(),
         template_user: Some("template".into()),
     }
 }
@@ -332,7 +338,7 @@ pub fn pin(digits: &str) -> String {
 pub fn new_pin(user: &User, digits: &str, expires: Option<i64>) -> UserChange {
     let new = NewPin { value: stored(digits), forms: PinFormat::every_form(&Pin::new(digits.into())), expires: expires.map(WallClock) };
     let change = PinChange { old: user.pins.clone(), to: PinTarget::New(new) };
-    UserChange { user: user.id, pin: Some(change), cost_center: None }
+    UserChange { pin: Some(change), ..UserChange::of(user.id) }
 }
 
 /// The same, with another text as the stored value: anything that a column can hold.
@@ -347,14 +353,14 @@ pub fn with_value(mut change: UserChange, value: &str) -> UserChange {
 pub fn end_pins(user: &User, at: i64, chosen: impl Fn(&StoredPin) -> bool) -> UserChange {
     let pins = user.pins.iter().filter(|pin| chosen(pin)).cloned().collect();
     let change = PinChange { old: user.pins.clone(), to: PinTarget::End { pins, at: WallClock(at) } };
-    UserChange { user: user.id, pin: Some(change), cost_center: None }
+    UserChange { pin: Some(change), ..UserChange::of(user.id) }
 }
 
 /// No more of those of the user's PINs that `chosen` picks.
 pub fn remove_pins(user: &User, chosen: impl Fn(&StoredPin) -> bool) -> UserChange {
     let pins = user.pins.iter().filter(|pin| chosen(pin)).cloned().collect();
     let change = PinChange { old: user.pins.clone(), to: PinTarget::Gone { pins } };
-    UserChange { user: user.id, pin: Some(change), cost_center: None }
+    UserChange { pin: Some(change), ..UserChange::of(user.id) }
 }
 
 pub fn has_pin() -> CostCenter {
@@ -367,7 +373,7 @@ pub fn moved(mut change: UserChange, from: Membership, to: CostCenter) -> UserCh
 }
 
 pub fn only_move(user: &User, to: CostCenter) -> UserChange {
-    UserChange { user: user.id, pin: None, cost_center: Some(Move { from: user.cost_center, to }) }
+    UserChange { cost_center: Some(Move { from: user.cost_center, to }), ..UserChange::of(user.id) }
 }
 
 pub fn named(value: &str, expires: Option<i64>) -> StoredPin {

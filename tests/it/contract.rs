@@ -16,9 +16,11 @@ use crate::bench::{
 #[cfg(unix)]
 mod postgres;
 mod reads;
+mod values;
 mod writes;
 
 use reads::*;
+use values::*;
 use writes::*;
 
 /// Runs every case on a fresh set of users; the name of the case is printed, and shown when it fails.
@@ -58,6 +60,11 @@ async fn every_case(bench: &Bench) {
         one_batch_of_everything,
         who_is_gone_is_changed_meanwhile,
         what_landed_is_what_stands_whole,
+        codes_and_passwords_are_read_only_where_a_policy_asks,
+        who_lacks_a_code_or_a_password_is_found,
+        codes_and_passwords_are_written_where_the_old_ones_stand,
+        a_code_is_one_users,
+        a_password_that_misses_after_the_pin_tears,
         hostile_text_goes_in_and_out_unchanged,
         one_leads,
         the_clock_goes,
@@ -83,7 +90,7 @@ async fn write(store: &Store, changes: &[UserChange]) -> Vec<Outcome> {
 }
 
 fn image(change: &UserChange) -> AfterImage {
-    let mut image = AfterImage { user: change.user, pins: Vec::new(), gone: Vec::new(), cost_center: None };
+    let mut image = AfterImage::of(change.user);
     match change.pin.as_ref().map(|pin| &pin.to) {
         Some(PinTarget::New(new)) => image.pins.push((new.value.clone(), new.expires)),
         Some(PinTarget::End { pins, at }) => image.pins.extend(pins.iter().map(|pin| (pin.value.clone(), Some(*at)))),

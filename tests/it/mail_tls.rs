@@ -309,7 +309,17 @@ fn rendered(id: i64, to: &str, values: &Values<'_>) -> Outgoing {
 }
 
 fn values<'a>(pin: &'a Pin, name: &'a str) -> Values<'a> {
-    Values { pin: Some(pin), username: "eva", name, surname: "Nová", cost_center: "Has PIN", expires: None, policy: "visitors" }
+    Values {
+        pin: Some(pin),
+        code: None,
+        password: None,
+        username: "eva",
+        name,
+        surname: "Nová",
+        cost_center: "Has PIN",
+        expires: None,
+        policy: "visitors",
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

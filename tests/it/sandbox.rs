@@ -2,7 +2,8 @@
 
 use credkeeper::config::{Config, DatabaseTarget};
 use credkeeper::inventory::Standing;
-use credkeeper::store::{CheckVerdict, Filter, Needs, Reader};
+use credkeeper::policy::Needs;
+use credkeeper::store::{CheckVerdict, Filter, Reader};
 
 use crate::bench::read;
 
@@ -13,10 +14,11 @@ async fn a_new_sandbox_loads_and_is_in_order() {
     let config = Config::load(&sandbox.config).unwrap_or_else(|problems| panic!("{problems:#?}"));
     let advised: Vec<_> = config.warnings.iter().filter(|w| !w.contains("not built yet")).collect();
     assert!(advised.is_empty(), "nothing in it should be done otherwise: {advised:#?}");
-    let db = &config.databases[0];
+    let mut db = config.databases[0].clone();
+    db.needs = Needs { cost_centers: true, source: true, moves: true, codes: true, passwords: true };
     assert!(matches!(&db.target, DatabaseTarget::Sqlite { path } if *path == sandbox.database), "{:?}", db.target);
-    let reader = Reader::connect(db).await.unwrap();
-    let checks = reader.inspect(&Needs { cost_centers: true, source: true, moves: true }).await;
+    let reader = Reader::connect(&db).await.unwrap();
+    let checks = reader.inspect().await;
     assert!(checks.iter().all(|check| check.verdict == CheckVerdict::Ok), "{checks:#?}");
 
     let users = read(&reader, &Filter::default()).await;

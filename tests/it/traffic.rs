@@ -72,10 +72,7 @@ async fn a_lock_that_is_not_given_in_time_is_told() {
     let (one, two) = (bench.store().await, bench.store().await);
     let (transaction, _) = one.begin(&[user_id(1)]).await.unwrap();
     let start = Instant::now();
-    let error = two
-        .landed(&[credkeeper::store::AfterImage { user: user_id(1), pins: Vec::new(), gone: Vec::new(), cost_center: None }])
-        .await
-        .unwrap_err();
+    let error = two.landed(&[credkeeper::store::AfterImage::of(user_id(1))]).await.unwrap_err();
     assert_eq!((error.kind(), error.is_transient()), ("lock_timeout", true));
     assert!((9..14).contains(&start.elapsed().as_secs()));
     drop(transaction);

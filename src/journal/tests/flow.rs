@@ -195,7 +195,7 @@ async fn replaced_pins_are_counted_by_policy_and_time() {
     let journal = bed.open().await;
     let replaced = |user, policy_name: &str, count| NewIssuance {
         policy: policy(policy_name),
-        replaced_unexpected: count,
+        replaced_unexpected: Each::of(Credential::Pin, count),
         ..renewed(user, "1357", "PINold")
     };
     let old = journal.planned(&pass(), vec![replaced(1, "a", 1)], at(-100_000)).await.unwrap();
@@ -204,7 +204,7 @@ async fn replaced_pins_are_counted_by_policy_and_time() {
     let refused = journal.planned(&pass(), vec![replaced(5, "a", 4)], NOW).await.unwrap();
     journal.abandoned(refused, NOW).await.unwrap();
     journal.planned(&pass(), vec![replaced(6, "a", 8)], NOW).await.unwrap();
-    let since = async |name: &str, since| journal.reader().replaced_since(&policy(name), since).await.unwrap();
+    let since = async |name: &str, since| journal.reader().replaced_since(&policy(name), since).await.unwrap()[Credential::Pin];
     assert_eq!(since("a", at(-86_400)).await, 10, "the planned ones too: they may have been committed");
     assert_eq!(since("a", Timestamp(0)).await, 11);
     assert_eq!(since("b", at(-86_400)).await, 1);

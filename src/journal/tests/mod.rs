@@ -6,8 +6,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::{CostCenter, CostCenterId, Mailbox, Pin, PinFormat, WallClock};
-use crate::inventory::{Membership, Standing, StoredPin};
+use crate::domain::{Code, CostCenter, CostCenterId, Mailbox, Password, Pin, PinFormat, WallClock};
+use crate::inventory::{Membership, Standing, StoredPassword, StoredPin};
 
 mod baseline;
 mod ends;
@@ -15,6 +15,7 @@ mod flow;
 mod forget;
 mod mail;
 mod secrets;
+mod several;
 mod start;
 
 pub(super) const NOW: Timestamp = Timestamp(1_800_000_000);
@@ -108,6 +109,9 @@ pub(super) fn announced(user: i64, pin: &str) -> NewIssuance {
             expires: Some(WallClock(5000)),
             replaced: Vec::new(),
         })),
+        code: None,
+        password: None,
+        existing: None,
         moved: None,
         announcement: Some(Announcement {
             recipient: Mailbox::parse(&format!("someone{user}@example.org")).unwrap(),
@@ -120,7 +124,7 @@ pub(super) fn announced(user: i64, pin: &str) -> NewIssuance {
         }),
         due_since: NOW,
         lane: Lane::Backlog,
-        replaced_unexpected: 0,
+        replaced_unexpected: Each::default(),
         quarantine: Duration::from_secs(90 * 86_400),
     }
 }
@@ -133,7 +137,7 @@ pub(super) fn renewed(user: i64, pin: &str, old: &str) -> NewIssuance {
     }
     let to = CostCenter { id: CostCenterId(6), number: 60, name: "Has \"PIN\"".to_owned() };
     new.moved = Some((Membership { id: CostCenterId(5), number: 50 }, to));
-    new.replaced_unexpected = 1;
+    new.replaced_unexpected[Credential::Pin] = 1;
     new
 }
 
@@ -159,6 +163,8 @@ pub(super) fn person(id: i64, pin: Option<&str>) -> User {
         source: None,
         pins: pin.map(|pin| StoredPin::found(stored(pin), Some(WallClock(5000)))).into_iter().collect(),
         cards: 0,
+        code: None,
+        password: None,
     }
 }
 

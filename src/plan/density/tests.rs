@@ -1,19 +1,9 @@
-use std::time::Duration;
-
 use super::*;
-use crate::domain::Limit;
-use crate::policy::{Notify, PinRule, PolicyLimits, Recipient, Selector, samples};
+use crate::policy::{PinRule, samples};
 
 fn policy(name: &str, length: Option<u8>, allow_dense: bool) -> Policy {
     let rule = |digits| PinRule { allow_dense, ..samples::rule(digits) };
-    Policy {
-        name: PolicyName(name.into()),
-        selector: Selector::default(),
-        pin: length.map(rule),
-        placement: None,
-        notify: Notify { to: Recipient::Nobody, template: None },
-        limits: PolicyLimits { users_per_pass: Limit::Unlimited, replace_percent: Limit::Unlimited, min_interval: Duration::ZERO },
-    }
+    Policy { pin: length.map(rule), ..samples::policy(name) }
 }
 
 /// A database of `pins` whose lengths cannot be told.

@@ -238,7 +238,8 @@ impl Postgres {
     /// Whether codes and passwords fit into their columns.
     fn value_lengths(&self, columns: &[Column]) -> Vec<Check> {
         let (users, needs) = (&self.db.map.users, self.db.needs);
-        let code = users.puk.as_ref().filter(|_| needs.codes).map(|puk| ("code length", &puk.column, "a card assignment code", LONGEST_CODE));
+        let code =
+            users.puk.as_ref().filter(|_| needs.codes).map(|puk| ("code length", &puk.column, "a card assignment code", LONGEST_CODE));
         let password = users.password.as_ref().filter(|_| needs.passwords);
         let password = password.map(|column| ("password length", column, "a password's hash", LONGEST_PASSWORD));
         let check = |(name, column, what, needed): (&'static str, &String, &str, i64)| {

@@ -52,7 +52,11 @@ impl Postgres {
         stream::try_unfold(None, move |running| self.next_values(column, running))
     }
 
-    async fn next_values(&self, column: Column, running: Option<Running>) -> Result<Option<(Vec<StoredValue>, Option<Running>)>, StoreError> {
+    async fn next_values(
+        &self,
+        column: Column,
+        running: Option<Running>,
+    ) -> Result<Option<(Vec<StoredValue>, Option<Running>)>, StoreError> {
         let step = column.step();
         let (mut rows, mut session) = match running {
             Some((_, Session { done: true, .. })) => return Ok(None),

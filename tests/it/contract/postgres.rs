@@ -21,12 +21,13 @@ async fn postgres_keeps_the_contract_with_other_names() {
              ALTER TABLE people RENAME email TO \"select\"; ALTER TABLE people RENAME name TO \"First Name\";
              ALTER TABLE people RENAME surname TO \"last\"\"name\"; ALTER TABLE people RENAME flag TO kind;
              ALTER TABLE people RENAME ou_id TO center; ALTER TABLE people RENAME ou_number TO \"center$no\"; ALTER TABLE people RENAME source TO origin;
+             ALTER TABLE people RENAME pass TO \"secret word\"; ALTER TABLE people RENAME puk TO \"CAC\";
              ALTER TABLE users_cards RENAME TO cards; ALTER TABLE cards DROP COLUMN id; ALTER TABLE cards RENAME user_id TO owner;
              ALTER TABLE cards RENAME card TO \"Value\"; ALTER TABLE cards RENAME pin_expiration_date TO until;
              ALTER TABLE ou RENAME TO \"cost centers\"; ALTER TABLE \"cost centers\" RENAME id TO key;
              ALTER TABLE \"cost centers\" RENAME number TO no; ALTER TABLE \"cost centers\" RENAME name TO title;
              ALTER TABLE people ALTER person TYPE integer; ALTER TABLE cards ALTER owner TYPE integer; ALTER TABLE people ALTER center TYPE numeric;
-             GRANT UPDATE (center, \"center$no\") ON people TO credkeeper",
+             GRANT UPDATE (center, \"center$no\", \"secret word\", \"CAC\") ON people TO credkeeper",
         )
         .await;
     bench.config.schema = Some("Tenant 2".into());
@@ -35,7 +36,9 @@ async fn postgres_keeps_the_contract_with_other_names() {
     (map.users.table, map.users.id, map.users.login) = (text("people"), text("person"), text("User"));
     (map.users.email, map.users.name, map.users.surname) = (text("select"), text("First Name"), text("last\"name"));
     map.users.source = Some(text("origin"));
-    use credkeeper::config::schema_map::Test;
+    map.users.password = Some(text("secret word"));
+    map.users.puk = Some(GuessedColumn { column: text("CAC"), verified: true });
+    use credkeeper::config::schema_map::{GuessedColumn, Test};
     map.users.is_user =
         Test::All(vec![Test::BitsSet { column: text("kind"), mask: 1 }, Test::BitsClear { column: text("kind"), mask: 49_152 }]);
     (map.cards.table, map.cards.user, map.cards.value) = (text("cards"), text("owner"), text("Value"));
@@ -217,7 +220,7 @@ async fn safeq5_has_no_cost_center_number_and_is_read_all_the_same() {
     assert_eq!(write(&store, &[change]).await, [Outcome::Applied]);
     let moved = user(store.reader(), 1).await;
     assert_eq!((moved.cost_center.id, moved.cost_center.number), (to.id, to.number));
-    let image = AfterImage { user: user_id(1), pins: Vec::new(), gone: Vec::new(), cost_center: Some(to) };
+    let image = AfterImage { cost_center: Some(to), ..AfterImage::of(user_id(1)) };
     assert_eq!(store.landed(&[image]).await.unwrap(), [true]);
 }
 

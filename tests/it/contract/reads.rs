@@ -307,10 +307,9 @@ pub async fn what_landed_is_what_stands_whole(bench: &Bench) {
     bench.add_card(2, &pin("2222"), None, "").await;
     let store = bench.store().await;
     let look = |user: i64, pin: Option<(&str, Option<i64>)>, center: bool| AfterImage {
-        user: user_id(user),
         pins: pin.map(|(digits, end)| (stored(digits), end.map(WallClock))).into_iter().collect(),
-        gone: Vec::new(),
         cost_center: center.then(has_pin),
+        ..AfterImage::of(user_id(user))
     };
     let images = [
         (look(1, Some(("1111", Some(LATER))), true), true, "all of it"),

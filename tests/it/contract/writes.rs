@@ -310,6 +310,6 @@ pub async fn who_is_gone_is_changed_meanwhile(bench: &Bench) {
     assert_eq!(transaction.write(&[new_pin(&seen, "740218", None)]).await.unwrap(), [Outcome::ChangedMeanwhile]);
     assert_eq!(transaction.write(&[only_move(&seen, has_pin())]).await.unwrap(), [Outcome::ChangedMeanwhile]);
     assert!(matches!(transaction.commit().await, Committed::Yes));
-    let gone = AfterImage { user: user_id(1), pins: Vec::new(), gone: Vec::new(), cost_center: None };
+    let gone = AfterImage::of(user_id(1));
     assert_eq!(store.landed(&[gone]).await.unwrap(), [false]);
 }

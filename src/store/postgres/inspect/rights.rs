@@ -6,12 +6,7 @@ use super::*;
 type Right<'a> = (&'a Table, Option<&'a String>, &'a str);
 
 impl Postgres {
-    pub(super) async fn privileges(
-        &self,
-        client: &Client,
-        tables: &[Table],
-        card_columns: &[Column],
-    ) -> Result<Check, StoreError> {
+    pub(super) async fn privileges(&self, client: &Client, tables: &[Table], card_columns: &[Column]) -> Result<Check, StoreError> {
         let (map, needs) = (&self.db.map, self.db.needs);
         let (users, cards) = (&tables[0], &tables[1]);
         // (table, column; none for the whole table, privilege)

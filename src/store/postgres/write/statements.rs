@@ -12,7 +12,12 @@ const CHANGED: i64 = 2;
 pub(super) const TORN: i64 = 3;
 
 /// One column of a batch, in the order of the users.
-pub(super) fn column<T>(batch: &[&UserChange], of: impl Fn(&UserChange) -> Option<T>, arg: fn(Vec<Option<T>>) -> Arg, binder: &mut Binder) -> String {
+pub(super) fn column<T>(
+    batch: &[&UserChange],
+    of: impl Fn(&UserChange) -> Option<T>,
+    arg: fn(Vec<Option<T>>) -> Arg,
+    binder: &mut Binder,
+) -> String {
     binder.bind(arg(batch.iter().map(|change| of(change)).collect()))
 }
 

@@ -1,0 +1,164 @@
+//! What is slow is made for a batch before its transaction is opened, so that no lock is held meanwhile (I6): codes drawn,
+//! encrypted and looked up, passwords drawn and hashed. What turns out not to be needed is wiped.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::{PassError, Watch};
+use crate::config::DatabaseConfig;
+use crate::domain::{Code, CodeCipher, Password, PasswordEncoding, StoredValue, UserId};
+use crate::logging::chain;
+use crate::mint::{Mint, MintError, cipher, code, password};
+use crate::plan::{Failure, Step};
+use crate::policy::Policy;
+use crate::store::{Reader, StoreError};
+
+/// Draws for one code before none counts as free; from this one on, every stored code is known.
+const ROUNDS: usize = 20;
+const LEARN_AT: usize = 3;
+/// bcrypt takes a quarter of a second for each password: so many for each core are a batch, which shows progress, lets those
+/// who are done be told, and ends soon when the daemon is stopped.
+const HASHES_A_CORE: usize = 16;
+/// How often it is asked whether to stop.
+const ASK: Duration = Duration::from_millis(100);
+
+/// What a batch needs beside PINs.
+#[derive(Default)]
+pub(super) struct Made {
+    pub codes: HashMap<UserId, (Code, StoredValue)>,
+    pub passwords: HashMap<UserId, (Password, StoredValue)>,
+    /// For whom it could not be made, and why.
+    pub failed: Vec<(Step, Failure, String)>,
+}
+
+impl Made {
+    /// Whether it holds all that the step needs.
+    pub(super) fn serves(&self, step: &Step) -> bool {
+        (step.code().is_none() || self.codes.contains_key(&step.user))
+            && (step.password().is_none() || self.passwords.contains_key(&step.user))
+    }
+}
+
+pub(super) struct Making<'a> {
+    pub reader: &'a Reader,
+    pub database: &'a DatabaseConfig,
+    pub watch: &'a Watch<'a>,
+}
+
+/// How many of `steps` are a batch, of `batch_size` at most.
+pub(super) fn batch_size(steps: &[Step], database: &DatabaseConfig, batch_size: usize) -> usize {
+    let slow = matches!(database.password_encoding, PasswordEncoding::Bcrypt { .. });
+    let hashed = slow && steps.iter().any(|step| step.password().is_some());
+    if hashed { batch_size.min(HASHES_A_CORE * crate::mint::cores::cores()) } else { batch_size }
+}
+
+impl Making<'_> {
+    pub(super) async fn make(&self, steps: &[Step], mint: &mut Mint) -> Result<Made, PassError> {
+        let mut made = Made::default();
+        self.codes(steps, mint, &mut made).await?;
+        self.passwords(steps, &mut made).await?;
+        Ok(made)
+    }
+
+    fn policy(&self, step: &Step) -> &Policy {
+        &self.database.policies[step.policy()]
+    }
+
+    async fn codes(&self, steps: &[Step], mint: &mut Mint, made: &mut Made) -> Result<(), PassError> {
+        let mut open: Vec<Step> = steps.iter().filter(|step| step.code().is_some()).copied().collect();
+        let Some(cipher) = self.database.cac_cipher.as_ref().filter(|_| !open.is_empty()) else { return Ok(()) };
+        if let CodeCipher::BuiltIn(built_in) = cipher
+            && !built_in.is_deterministic()
+        {
+            self.learn(cipher, mint).await?; // the same code is stored differently each time: no look finds it
+        }
+        for round in 0..ROUNDS {
+            if open.is_empty() {
+                return Ok(());
+            }
+            if round == LEARN_AT {
+                self.learn(cipher, mint).await?;
+            }
+            let (mut asked, mut drawn) = (Vec::with_capacity(open.len()), Vec::with_capacity(open.len()));
+            for step in open.drain(..) {
+                let Some(rule) = self.policy(&step).code else { continue };
+                match mint.codes.draw(rule.length) {
+                    Ok(code) => {
+                        asked.push(step);
+                        drawn.push(code);
+                    }
+                    Err(error @ code::CodeError::Crowded { .. }) => made.failed.push((step, Failure::NoFreeCode, error.to_string())),
+                    Err(code::CodeError::Random(error)) => return Err(MintError::Random(error).into()),
+                }
+            }
+            let mut ready = Vec::with_capacity(asked.len());
+            for ((step, code), stored) in asked.into_iter().zip(drawn.clone()).zip(cipher::encrypt_all(cipher, &drawn).await) {
+                match stored {
+                    Ok(stored) => ready.push((step, code, stored)),
+                    Err(error) => made.failed.push((step, Failure::CipherFailed, chain(&error))),
+                }
+            }
+            let values: Vec<StoredValue> = ready.iter().map(|(.., stored)| stored.clone()).collect();
+            let taken = self.reader.codes_taken(&values).await?;
+            for ((step, code, stored), taken) in ready.into_iter().zip(taken) {
+                if taken {
+                    open.push(step);
+                } else {
+                    made.codes.insert(step.user, (code, stored));
+                }
+            }
+        }
+        made.failed.extend(open.into_iter().map(|step| (step, Failure::NoFreeCode, Failure::NoFreeCode.sentence().to_owned())));
+        Ok(())
+    }
+
+    /// Reads all stored codes, once a pass, so that none of them is drawn.
+    async fn learn(&self, cipher: &CodeCipher, mint: &mut Mint) -> Result<(), PassError> {
+        let CodeCipher::BuiltIn(cipher) = cipher else { return Ok(()) }; // a command only encrypts
+        if std::mem::replace(&mut mint.knows_codes, true) {
+            return Ok(());
+        }
+        let mut stored = self.reader.codes();
+        while let Some(chunk) = stored.next().await {
+            chunk?.iter().filter_map(|value| cipher.decrypt(value)).for_each(|code| mint.codes.avoid(code));
+        }
+        Ok(())
+    }
+
+    async fn passwords(&self, steps: &[Step], made: &mut Made) -> Result<(), PassError> {
+        let (mut users, mut drawn) = (Vec::new(), Vec::new());
+        for step in steps.iter().filter(|step| step.password().is_some()) {
+            if let Some(rule) = &self.policy(step).password {
+                users.push(step.user);
+                drawn.push(password::draw(rule.length, &rule.alphabet).map_err(MintError::Random)?);
+            }
+        }
+        if users.is_empty() {
+            return Ok(());
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let (encoding, hashed, asked) = (self.database.password_encoding, drawn.clone(), stop.clone());
+        let go_on = move |_| if asked.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let mut hashing = spawn_blocking(move || password::encode_all(encoding, &hashed, &go_on));
+        let stored = loop {
+            tokio::select! {
+                ended = &mut hashing => break ended.map_err(|_| StoreError::Task)?,
+                () = sleep(ASK) => stop.store((self.watch.stop)(), Ordering::Relaxed),
+            }
+        };
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(password::HashError::Stopped) => return Err(PassError::Stopped),
+            Err(error) => return Err(MintError::Password(error).into()),
+        };
+        made.passwords = users.into_iter().zip(drawn.into_iter().zip(stored)).collect();
+        Ok(())
+    }
+}
