@@ -15,7 +15,12 @@ use crate::domain::pin::is_trivial;
 use crate::domain::{Mailbox, PassId, Pin, PinLength};
 use crate::policy::PinRule;
 
+pub mod cipher;
+pub mod code;
+pub mod password;
 pub mod space;
+
+mod cores;
 
 use space::Space;
 
@@ -78,7 +83,7 @@ impl Mint {
             return space.draw(rule.allow_trivial).map_err(MintError::Random)?.ok_or(full);
         }
         for _ in 0..TRIES {
-            let digits = digits(&mut SysRng, rule.length).map_err(MintError::Random)?;
+            let digits = digits(&mut SysRng, rule.length.digits()).map_err(MintError::Random)?;
             if !rule.allow_trivial && is_trivial(digits.as_bytes()) {
                 continue;
             }
@@ -104,12 +109,12 @@ fn below<R: TryRng + TryCryptoRng>(random: &mut R, bound: u64) -> Result<u64, R:
 }
 
 /// Decimal digits without bias: bytes of 250 and more are thrown away, since 256 is no multiple of 10.
-fn digits<R: TryRng + TryCryptoRng>(random: &mut R, length: PinLength) -> Result<String, R::Error> {
-    let mut digits = String::with_capacity(length.digits());
+fn digits<R: TryRng + TryCryptoRng>(random: &mut R, count: usize) -> Result<String, R::Error> {
+    let mut digits = String::with_capacity(count);
     let mut bytes = [0u8; 24];
-    while digits.len() < length.digits() {
+    while digits.len() < count {
         random.try_fill_bytes(&mut bytes)?;
-        let wanted = length.digits() - digits.len();
+        let wanted = count - digits.len();
         digits.extend(bytes.iter().filter(|b| **b < 250).take(wanted).map(|b| char::from(b'0' + b % 10)));
     }
     zeroize::Zeroize::zeroize(&mut bytes);
@@ -153,10 +158,9 @@ mod tests {
     #[test]
     fn every_digit_is_equally_likely_at_every_place() {
         // Chi-square with 9 degrees of freedom: above 50 once in ten million, for each of the eight places.
-        let length = PinLength::new(8).unwrap();
         let mut counts = [[0f64; 10]; 8];
         for _ in 0..20_000 {
-            for (place, digit) in digits(&mut SysRng, length).unwrap().bytes().enumerate() {
+            for (place, digit) in digits(&mut SysRng, 8).unwrap().bytes().enumerate() {
                 counts[place][usize::from(digit - b'0')] += 1.0;
             }
         }
