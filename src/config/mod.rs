@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::domain::{Limit, Mailbox, PinFormat, Secret, Template};
+use crate::domain::{CodeCipher, Limit, Mailbox, PasswordEncoding, PinFormat, Secret, Template};
 use crate::policy::{Pilot, Policy, Tripwires};
 use crate::tls::{TlsSettings, Verify};
 
@@ -16,6 +16,7 @@ pub use schema_map::SchemaMap;
 pub(crate) use url::is_loopback;
 
 mod conninfo;
+mod credentials;
 mod database;
 mod encryption;
 mod limits;
@@ -79,6 +80,9 @@ pub struct DatabaseConfig {
     pub connect_timeout: Duration,
     pub statement_timeout: Duration,
     pub pin_format: PinFormat,
+    /// `None`: no code can be issued.
+    pub cac_cipher: Option<CodeCipher>,
+    pub password_encoding: PasswordEncoding,
     pub template_user: Option<String>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use credkeeper::config::schema_map::{CardsMap, CostCentersMap, ExpiresKind, ExpiresMap, Test, UsersMap, Value, Zone};
 use credkeeper::config::{DatabaseConfig, DatabaseTarget, SchemaMap};
-use credkeeper::domain::{CostCenter, CostCenterId, Pin, PinFormat, StoredValue, UserId, WallClock};
+use credkeeper::domain::{CostCenter, CostCenterId, PasswordEncoding, Pin, PinFormat, StoredValue, UserId, WallClock};
 use credkeeper::inventory::{Membership, StoredPin, User};
 use credkeeper::store::{Filter, Move, NewPin, PinChange, PinTarget, Reader, Store, UserChange};
 use futures_util::TryStreamExt;
@@ -109,6 +109,8 @@ pub fn config(target: DatabaseTarget, schema: Option<&str>) -> DatabaseConfig {
         connect_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(20),
         pin_format: PinFormat::Md5,
+        cac_cipher: None,
+        password_encoding: PasswordEncoding::default(),
         template_user: Some("template".into()),
     }
 }
