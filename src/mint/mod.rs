@@ -18,9 +18,12 @@ use crate::policy::PinRule;
 pub mod cipher;
 pub mod code;
 pub mod password;
+pub mod recovery;
 pub mod space;
 
 mod cores;
+mod lanes;
+mod search;
 
 use space::Space;
 
