@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::conninfo::{self, Server};
+use super::credentials;
 use super::encryption::{self, Wanted};
 use super::read::{Field, Section};
 use super::schema_map::{self, Profile};
@@ -92,8 +93,8 @@ fn settings(mut section: Section<'_>) -> Option<DatabaseConfig> {
     let connect_timeout = section.or("connect_timeout", Duration::from_secs(10), |timeout| timeout.duration(wait.clone()));
     let statement_timeout = section.or("statement_timeout", Duration::from_secs(60), |timeout| timeout.duration(wait));
     let pin_format = pin_format(&mut section);
-    section.later("cac_cipher", "card assignment codes");
-    password_encoding(&mut section);
+    let cac_cipher = credentials::cac_cipher(&mut section);
+    let password_encoding = credentials::password_encoding(&mut section);
     let template_user = section.or("template_user", "template".to_owned(), |user| user.text("a login").map(str::to_owned));
     section.finish();
 
@@ -107,8 +108,8 @@ fn settings(mut section: Section<'_>) -> Option<DatabaseConfig> {
         connect_timeout,
         statement_timeout,
         pin_format,
-        cac_cipher: None,
-        password_encoding: crate::domain::PasswordEncoding::default(),
+        cac_cipher,
+        password_encoding,
         needs: Needs::default(), // the policies come later
         template_user: Some(template_user).filter(|user| !user.is_empty()),
     })
@@ -277,18 +278,4 @@ fn pin_format(section: &mut Section<'_>) -> PinFormat {
         _ => {}
     }
     format
-}
-
-/// Checked, and not kept: no password is written yet.
-fn password_encoding(section: &mut Section<'_>) {
-    let Some(field) = section.field("password_encoding") else { return };
-    if field.scalar().is_some() {
-        field.word(&[("bcrypt", ())], &["md5", "md5_upper", "md5_base64", "md5_ldap"]);
-    } else if let Some(mut inner) = field.section("bcrypt or {bcrypt: {cost: 12}}") {
-        if let Some(mut bcrypt) = inner.required("bcrypt", "{cost: 12}").and_then(|bcrypt| bcrypt.section("{cost: 12}")) {
-            bcrypt.or("cost", 12, |cost| cost.whole(4..=16));
-            bcrypt.finish();
-        }
-        inner.finish();
-    }
 }

@@ -15,6 +15,7 @@ use read::Reader;
 pub use schema_map::SchemaMap;
 pub(crate) use url::is_loopback;
 
+mod code_and_password;
 mod conninfo;
 mod credentials;
 mod database;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::credentials::{code, password};
+use super::code_and_password::{code, password};
 use super::limits;
 use super::mail::checked;
 use super::pin::pin;

@@ -18,7 +18,10 @@ use crate::policy::PinRule;
 pub mod cipher;
 pub mod code;
 pub mod cores;
+mod lanes;
 pub mod password;
+pub mod recovery;
+mod search;
 pub mod space;
 
 use code::Codes;

@@ -1,16 +1,20 @@
 //! All PINs of one length, and which of them are free: for when drawing at random keeps hitting PINs that somebody has.
 //!
 //! One bit a PIN. What the database holds as digits is marked at once; what it holds as a digest is found by hashing every
-//! PIN of that length, which takes a quarter of a second for six digits on one core and a hundred times that for eight. From
-//! then on a draw is exact: uniform over what is free, down to the last one, and then a clear no.
+//! PIN of that length, which takes a few hundredths of a second for six digits on one core and a hundred times that for eight.
+//! From then on a draw is exact: uniform over what is free, down to the last one, and then a clear no.
 
+use std::ops::ControlFlow;
 use std::thread;
 
 use rand::rngs::SysError;
 use rand::rngs::SysRng;
+use zeroize::Zeroizing;
 
 use super::below;
-use crate::domain::pin::{Trace, digest, is_trivial, trace};
+use super::cores::cores;
+use super::search::{Digests, search};
+use crate::domain::pin::{Trace, is_trivial, trace};
 use crate::domain::{Pin, PinLength, StoredValue};
 
 /// Longer PINs are never looked through: of 10^9, no site uses so many that drawing at random keeps failing.
@@ -57,36 +61,37 @@ impl Survey {
 
     /// Looks which PINs the digests are of, on all cores. Blocks for as long as the module says.
     pub fn finish(self) -> Space {
-        let Survey { length, mut bits, mut digests } = self;
-        digests.sort_unstable();
-        digests.dedup();
+        let Survey { length, mut bits, digests } = self;
+        let digests = Digests::new(digests);
+        if !digests.is_empty() {
+            let taken = search(length, &digests, &|_| ControlFlow::Continue(())).unwrap_or_default();
+            taken.into_iter().for_each(|(_, number)| set(&mut bits, number));
+        }
         let mut trivial = blank(length);
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let part = bits.len().div_ceil(cores).max(1);
-        let digests = &digests;
+        let part = trivial.len().div_ceil(cores()).max(1);
         thread::scope(|scope| {
-            for (n, (bits, trivial)) in bits.chunks_mut(part).zip(trivial.chunks_mut(part)).enumerate() {
-                scope.spawn(move || look(length, n * part * 64, digests, bits, trivial));
+            for (n, trivial) in trivial.chunks_mut(part).enumerate() {
+                scope.spawn(move || mark_trivial(length, (n * part * 64) as u64, trivial));
             }
         });
         Space { length, bits, trivial, drawn: Vec::new(), closed: 0 }
     }
 }
 
-/// Marks what is taken and what is trivial among the PINs from `first` on.
-fn look(length: PinLength, first: usize, digests: &[u128], bits: &mut [u64], trivial: &mut [u64]) {
-    for place in 0..bits.len() * 64 {
-        let number = (first + place) as u64;
-        let (word, bit) = (place / 64, 1 << (place % 64));
-        if number >= length.space() {
-            return;
+/// Marks what is trivial among the PINs from `first` on.
+fn mark_trivial(length: PinLength, first: u64, trivial: &mut [u64]) {
+    let end = length.space().min(first + 64 * trivial.len() as u64);
+    let mut text = Zeroizing::new(format!("{first:0width$}", width = length.digits()).into_bytes());
+    for place in 0..end.saturating_sub(first) {
+        if is_trivial(&text) {
+            set(trivial, place);
         }
-        let pin = digits(length, number);
-        if is_trivial(pin.expose().as_bytes()) {
-            trivial[word] |= bit;
-        }
-        if !digests.is_empty() && digests.binary_search(&digest(pin.expose())).is_ok() {
-            bits[word] |= bit;
+        // The next number, as one counts on paper.
+        for digit in text.iter_mut().rev() {
+            *digit = if *digit == b'9' { b'0' } else { *digit + 1 };
+            if *digit != b'0' {
+                break;
+            }
         }
     }
 }
@@ -191,7 +196,7 @@ fn set(bits: &mut [u64], number: u64) {
     }
 }
 
-fn digits(length: PinLength, number: u64) -> Pin {
+pub(super) fn digits(length: PinLength, number: u64) -> Pin {
     Pin::new(format!("{number:0width$}", width = length.digits()))
 }
 

@@ -1,7 +1,7 @@
 //! What is slow is made for a batch before its transaction is opened, so that no lock is held meanwhile (I6): codes drawn,
-//! encrypted and looked up, passwords drawn and hashed. What turns out not to be needed is wiped.
+//! encrypted and looked up, passwords drawn and hashed, existing PINs recovered. What turns out not to be needed is wiped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,15 +10,16 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
+use tracing::warn;
 
 use super::{PassError, Watch};
 use crate::config::DatabaseConfig;
-use crate::domain::{Code, CodeCipher, Password, PasswordEncoding, StoredValue, UserId};
+use crate::domain::{Code, CodeCipher, Password, PasswordEncoding, Pin, PinLength, StoredValue, UserId};
 use crate::logging::chain;
-use crate::mint::{Mint, MintError, cipher, code, password};
+use crate::mint::{Mint, MintError, cipher, code, cores, password, recovery};
 use crate::plan::{Failure, Step};
 use crate::policy::Policy;
-use crate::store::{Reader, StoreError};
+use crate::store::{DueFilter, Filter, Reader, StoreError};
 
 /// Draws for one code before none counts as free; from this one on, every stored code is known.
 const ROUNDS: usize = 20;
@@ -26,6 +27,8 @@ const LEARN_AT: usize = 3;
 /// bcrypt takes a quarter of a second for each password: so many for each core are a batch, which shows progress, lets those
 /// who are done be told, and ends soon when the daemon is stopped.
 const HASHES_A_CORE: usize = 16;
+/// PINs of so many digits are looked for whatever the policy's length: hashing all of them takes a hundredth of a second.
+const SHORT: u8 = 6;
 /// How often it is asked whether to stop.
 const ASK: Duration = Duration::from_millis(100);
 
@@ -34,6 +37,8 @@ const ASK: Duration = Duration::from_millis(100);
 pub(super) struct Made {
     pub codes: HashMap<UserId, (Code, StoredValue)>,
     pub passwords: HashMap<UserId, (Password, StoredValue)>,
+    /// PINs that exist, by their stored form.
+    pub existing: HashMap<StoredValue, Pin>,
     /// For whom it could not be made, and why.
     pub failed: Vec<(Step, Failure, String)>,
 }
@@ -56,7 +61,7 @@ pub(super) struct Making<'a> {
 pub(super) fn batch_size(steps: &[Step], database: &DatabaseConfig, batch_size: usize) -> usize {
     let slow = matches!(database.password_encoding, PasswordEncoding::Bcrypt { .. });
     let hashed = slow && steps.iter().any(|step| step.password().is_some());
-    if hashed { batch_size.min(HASHES_A_CORE * crate::mint::cores::cores()) } else { batch_size }
+    if hashed { batch_size.min(HASHES_A_CORE * cores::cores()) } else { batch_size }
 }
 
 impl Making<'_> {
@@ -64,6 +69,7 @@ impl Making<'_> {
         let mut made = Made::default();
         self.codes(steps, mint, &mut made).await?;
         self.passwords(steps, &mut made).await?;
+        self.existing(steps, &mut made).await?;
         Ok(made)
     }
 
@@ -143,22 +149,60 @@ impl Making<'_> {
         if users.is_empty() {
             return Ok(());
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        let (encoding, hashed, asked) = (self.database.password_encoding, drawn.clone(), stop.clone());
-        let go_on = move |_| if asked.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let mut hashing = spawn_blocking(move || password::encode_all(encoding, &hashed, &go_on));
-        let stored = loop {
-            tokio::select! {
-                ended = &mut hashing => break ended.map_err(|_| StoreError::Task)?,
-                () = sleep(ASK) => stop.store((self.watch.stop)(), Ordering::Relaxed),
-            }
-        };
-        let stored = match stored {
+        let (encoding, hashed) = (self.database.password_encoding, drawn.clone());
+        let stored = match self.on_all_cores(move |go_on| password::encode_all(encoding, &hashed, go_on)).await? {
             Ok(stored) => stored,
             Err(password::HashError::Stopped) => return Err(PassError::Stopped),
             Err(error) => return Err(MintError::Password(error).into()),
         };
         made.passwords = users.into_iter().zip(drawn.into_iter().zip(stored)).collect();
         Ok(())
+    }
+
+    /// Recovers the PINs that are to be told though they are not new, all in one pass over their digits (R16).
+    async fn existing(&self, steps: &[Step], made: &mut Made) -> Result<(), PassError> {
+        let told = || steps.iter().filter(|step| step.tells_existing());
+        let users: BTreeSet<UserId> = told().map(|step| step.user).collect();
+        if users.is_empty() {
+            return Ok(());
+        }
+        // The policy's own length, and the short ones, which cost nothing: the PIN may be older than the policy.
+        let own = told().filter_map(|step| self.policy(step).pin.as_ref()).map(|rule| rule.length);
+        let lengths: Vec<PinLength> = (1..=SHORT).filter_map(PinLength::new).chain(own).collect();
+        let due = DueFilter { users: users.into_iter().collect(), ..DueFilter::default() };
+        let filter = Filter { due: Some(due), ..Filter::default() };
+        let mut stored: Vec<StoredValue> = Vec::new();
+        let mut found = self.reader.read(&filter);
+        while let Some(chunk) = found.next().await {
+            stored.extend(chunk?.into_iter().flat_map(|user| user.pins).map(|pin| pin.value));
+        }
+        drop(found);
+        let (format, values) = (self.database.pin_format, stored.clone());
+        let Ok(pins) = self.on_all_cores(move |go_on| recovery::recover(format, &values, &lengths, go_on)).await? else {
+            return Err(PassError::Stopped);
+        };
+        let unknown = pins.iter().filter(|pin| pin.is_none()).count();
+        if unknown > 0 {
+            warn!(
+                pins = unknown,
+                "{unknown} existing PINs cannot be recovered from their stored form, and are not told: they have more digits than the policy's"
+            );
+        }
+        made.existing = stored.into_iter().zip(pins).filter_map(|(stored, pin)| Some((stored, pin?))).collect();
+        Ok(())
+    }
+
+    /// Does what takes long where blocking is allowed. It is told to stop when the pass is.
+    async fn on_all_cores<T: Send + 'static>(&self, work: impl FnOnce(cores::Watch<'_>) -> T + Send + 'static) -> Result<T, StoreError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = stop.clone();
+        let go_on = move |_| if asked.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let mut working = spawn_blocking(move || work(&go_on));
+        loop {
+            tokio::select! {
+                ended = &mut working => return ended.map_err(|_| StoreError::Task),
+                () = sleep(ASK) => stop.store((self.watch.stop)(), Ordering::Relaxed),
+            }
+        }
     }
 }

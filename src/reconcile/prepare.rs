@@ -4,7 +4,7 @@ use crate::config::schema_map::{ExpiresKind, ExpiresMap};
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{CostCenter, Credential, Each, PinFormat, Timestamp, WallClock};
 use crate::inventory::{StoredPin, User};
-use crate::journal::{Announcement, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten};
+use crate::journal::{Announcement, ExistingPin, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten};
 use crate::mint::{self, Mint, MintError};
 use crate::plan::{PinAction, Planner, Step, rules};
 use crate::policy::PinRule;
@@ -53,6 +53,10 @@ impl Preparing<'_> {
             password: password.as_ref().map(|password| ValueChange { old: password.replaced.clone(), new: password.stored.clone() }),
             cost_center: target.map(|to| Move { from: user.cost_center, to: to.clone() }),
         };
+        let existing = step.tells_existing().then(|| self.existing(&step, &user, made)).flatten();
+        // Where the PIN could not be recovered, there may be nothing to tell.
+        let is_told = existing.is_some() || step.issues().next().is_some();
+        let announcement = is_told.then(|| self.announcement(&step, &user, target)).flatten();
         let mut replaced_unexpected = Each::default();
         Credential::ALL.into_iter().for_each(|kind| replaced_unexpected[kind] = step.replaces(kind));
         let issuance = NewIssuance {
@@ -62,11 +66,11 @@ impl Preparing<'_> {
             pin: written,
             code,
             password,
-            existing: None,
+            existing,
             moved: change.cost_center.as_ref().map(|m| (m.from, m.to.clone())),
             replaced_unexpected,
             quarantine: policy.pin.as_ref().map(|rule| rule.quarantine).unwrap_or_default(),
-            announcement: step.is_told().then(|| self.announcement(&step, &user, target)).flatten(),
+            announcement,
             due_since: self.utc,
             lane: self.lane,
         };
@@ -116,6 +120,17 @@ impl Preparing<'_> {
         let value = self.database.pin_format.encode(&pin);
         let new = NewPin { value: value.clone(), forms: PinFormat::every_form(&pin), expires };
         Ok((new, IssuedPin { pin, stored: value, expires, replaced: user.pins.clone() }))
+    }
+
+    /// Of the user's valid PINs the one that lasts longest, with the end that it has once the step is done.
+    fn existing(&self, step: &Step, user: &User, made: &Made) -> Option<ExistingPin> {
+        let touched = self.planner.touched(step, user);
+        let after = |pin: &StoredPin| if touched.contains(&pin) { self.end(step, user) } else { pin.expires };
+        let valid = |end: Option<WallClock>| end.is_none_or(|end| end > self.planner.now().wall);
+        let standing = user.pins.iter().map(|pin| (pin, after(pin))).filter(|(_, end)| valid(*end));
+        let known = standing.filter_map(|(pin, end)| Some((pin, end, made.existing.get(&pin.value)?)));
+        let (pin, expires, digits) = known.max_by_key(|(_, end, _)| (end.is_none(), *end))?;
+        Some(ExistingPin { pin: digits.clone(), stored: pin.value.clone(), expires })
     }
 
     /// Another PIN in place of one that cannot be used.

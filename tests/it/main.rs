@@ -4,6 +4,7 @@ mod arrows;
 mod bench;
 mod brakes;
 mod certificates;
+mod cipher_command;
 mod contract;
 mod crash;
 mod credentials;
