@@ -27,12 +27,12 @@ impl Postgres {
         filter: &Filter,
         pinless: Pinless,
     ) -> impl Stream<Item = Result<Vec<User>, StoreError>> + Send + '_ {
-        stream::try_unfold(Reading::Asked(filter.clone(), pinless), move |state| self.next_chunk(state))
+        stream::try_unfold(Reading::Asked(Box::new(filter.clone()), pinless), move |state| self.next_chunk(state))
     }
 
     async fn next_chunk(&self, state: Reading) -> Result<Option<(Vec<User>, Reading)>, StoreError> {
         let mut running = match state {
-            Reading::Asked(filter, pinless) => self.start(filter, pinless).await?,
+            Reading::Asked(filter, pinless) => self.start(*filter, pinless).await?,
             Reading::Running(running) => running,
             Reading::Ended => return Ok(None),
         };
@@ -236,7 +236,7 @@ const PINLESS: &str = " UNION ALL SELECT NULL::bigint, '', '', '', '', false, fa
                                NULL::text, NULL::text, NULL::text, NULL::text, NULL::bigint FROM bare b";
 
 enum Reading {
-    Asked(Filter, Pinless),
+    Asked(Box<Filter>, Pinless),
     Running(Box<Running>),
     Ended,
 }

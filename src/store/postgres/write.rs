@@ -161,9 +161,8 @@ impl Transaction {
             }
         }
         let of_values = |c: &UserChange| c.code.is_some() || c.password.is_some();
-        let steps: [(Kind, fn(&UserChange) -> bool); 2] = [(Kind::Values, of_values), (Kind::Move, |c| c.cost_center.is_some())];
-        for (kind, wanted) in steps {
-            let chosen = pending(&verdicts, &wanted);
+        for kind in [Kind::Values, Kind::Move] {
+            let chosen = pending(&verdicts, &|c| if kind == Kind::Values { of_values(c) } else { c.cost_center.is_some() });
             for (i, outcome) in self.run(client, layout, kind, changes, &chosen).await? {
                 let begun = changes[i].pin.is_some() || (kind == Kind::Move && of_values(&changes[i]));
                 verdicts[i] = match outcome {

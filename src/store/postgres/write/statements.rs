@@ -6,6 +6,9 @@ use crate::domain::StoredValue;
 use crate::inventory::StoredPin;
 use crate::store::{PinChange, PinTarget};
 
+/// Where a change or an image keeps a value of one kind.
+pub(super) type ValueOf<T, V> = fn(&T) -> Option<&V>;
+
 pub(super) const APPLIED: i64 = 0;
 pub(super) const PIN_TAKEN: i64 = 1;
 const CHANGED: i64 = 2;
@@ -244,7 +247,7 @@ impl Postgres {
         let [pin_places, pin_ids, pin_ends, gone] = [pin_places, pin_ids, ends, gone].map(ints);
         let values = binder.bind(Arg::Texts(values));
         let (mut columns, mut read, mut values_asked, mut tests) = (String::new(), String::new(), String::new(), String::new());
-        let kinds: [(fn(&AfterImage) -> Option<&StoredValue>, Option<String>); 2] =
+        let kinds: [(ValueOf<AfterImage, StoredValue>, _); 2] =
             [(|i| i.code.as_ref(), self.code_column(layout)), (|i| i.password.as_ref(), self.password_column(layout))];
         for (n, (of, place)) in kinds.into_iter().enumerate() {
             if images.iter().any(|image| of(image).is_some()) {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::StoredValue;
 use crate::store::ValueChange;
-use crate::store::postgres::write::statements::{APPLIED, column};
+use crate::store::postgres::write::statements::{APPLIED, ValueOf, column};
 
 impl Postgres {
     /// Of each user whose new code somebody has, the id. Nothing is written yet of anybody.
@@ -22,7 +22,7 @@ impl Postgres {
 
     /// Old values are compared, new ones written; NULL and the empty text are both none. `None`: a column is not there.
     pub(super) fn write_values(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> Option<String> {
-        let kinds: [(fn(&UserChange) -> Option<&ValueChange>, Option<String>); 2] =
+        let kinds: [(ValueOf<UserChange, ValueChange>, _); 2] =
             [(|c| c.code.as_ref(), self.code_column(layout)), (|c| c.password.as_ref(), self.password_column(layout))];
         let ids = column(batch, |c| Some(c.user.0), Arg::Ints, binder);
         let (mut names, mut arrays, mut sets, mut tests) = (String::new(), String::new(), Vec::new(), String::new());
