@@ -18,6 +18,7 @@ mod log_server;
 mod mail;
 mod mail_tls;
 mod mistakes;
+mod old_tool;
 mod operate;
 mod patterns;
 mod pg;

@@ -45,7 +45,10 @@ impl SmallSite {
         let database = match &postgres {
             None => "url: 'sqlite:site.db', profile: sandbox".to_owned(),
             Some(db) => {
-                format!("url: 'postgres://credkeeper@127.0.0.1:{}/{}', schema_map: {{cost_centers: {{verified: true}}}}", db.port, db.name)
+                format!(
+                    "url: 'postgres://credkeeper@127.0.0.1:{}/{}', schema_map: {{cost_centers: {{verified: true}}, users: {{puk: {{column: puk, verified: true}}}}}}",
+                    db.port, db.name
+                )
             }
         };
         let config = folder.path().join("config.yaml");
@@ -53,7 +56,7 @@ impl SmallSite {
         let yaml = format!(
             "databases: [{{name: main, {database}{keys}}}]\n{rest}\
              mail: {{transport: directory, directory: outbox, from: print@example.com}}\n\
-             templates: {{t: {{subject: 'Hello {{{{ name }}}}', parts: ['{{{{ name }}}}: PIN {{{{ pin }}}}']}}}}\n\
+             templates: {{t: {{subject: 'Hello {{{{ name }}}}', parts: ['{{{{ name }}}}: PIN {{{{ pin }}}}', 'CODE {{{{ card_assignment_code }}}}', 'PASSWORD {{{{ password }}}}']}}}}\n\
              journal: {{path: journal.db}}\n"
         );
         std::fs::write(&config, yaml).unwrap();

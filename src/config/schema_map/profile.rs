@@ -34,6 +34,7 @@ cost_centers: {member: {number_column: null}}
 
 /// The sandbox is ours: its names are facts.
 const SANDBOX: &str = "
+users: {puk: {verified: true}}
 cost_centers: {verified: true}
 roles: {verified: true}
 ";
