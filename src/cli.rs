@@ -23,6 +23,8 @@ mod tests;
 pub struct Cli {
     /// As given: relative to the working directory.
     pub config: PathBuf,
+    /// The only database that it is about; `None`: all.
+    pub database: Option<String>,
     pub mode: Mode,
 }
 
@@ -196,6 +198,10 @@ struct RawCli {
     #[arg(long, global = true, value_name = "FILE", default_value = "config.yaml")]
     config: PathBuf,
 
+    /// Only this database of the configuration, by its name; without it, all of them
+    #[arg(long, global = true, value_name = "NAME")]
+    database: Option<String>,
+
     /// Do one full pass with delivery, print the report, and exit
     ///
     /// For audits and for schedulers such as cron and the Windows Task Scheduler. Each due mail is tried once; what could not be
@@ -340,7 +346,21 @@ impl RawCli {
             }
             (None, Some(_)) => Mode::Once(self.pass.once(self.dry_run)?),
         };
-        Ok(Cli { config: self.config, mode })
+        if self.database.is_some() {
+            match mode {
+                Mode::Daemon => {
+                    return wrong(
+                        ErrorKind::MissingRequiredArgument,
+                        "--database needs --once or a command: the daemon serves all databases",
+                    );
+                }
+                Mode::CheckConfig | Mode::Seal | Mode::Sandbox { .. } | Mode::Completions(_) => {
+                    return wrong(ErrorKind::ArgumentConflict, "--database has no meaning for this command");
+                }
+                _ => {}
+            }
+        }
+        Ok(Cli { config: self.config, database: self.database, mode })
     }
 }
 

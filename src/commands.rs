@@ -13,7 +13,7 @@ use crate::doctor;
 use crate::domain::{Mailbox, printable};
 use crate::explain;
 use crate::inventory::Now;
-use crate::journal::{JournalError, JournalReader, State};
+use crate::journal::{JournalError, JournalReader, Owner, State};
 use crate::logging::{self, chain};
 use crate::metrics::{Insecure, Metrics, Names, NamesOf};
 use crate::plan::Planner;
@@ -112,23 +112,38 @@ pub async fn doctor(config: &Config, mail_test: Option<&Mailbox>) -> ExitStatus 
 }
 
 pub async fn explain(config: &Config, login: &str) -> ExitStatus {
-    match explained(config, login).await {
-        Ok(Some(text)) => print(&text),
-        Ok(None) => {
-            error!("The user {} is not in the database; {EXACTLY}", printable(login));
-            ExitStatus::Partial
-        }
-        Err(e) => {
-            error!("{}", complaint(&e));
-            ExitStatus::Failed
+    let mut text = String::new();
+    let mut status = ExitStatus::Done;
+    for database in config.selected() {
+        match explained(config, database, login).await {
+            Ok(Some(told)) => text.push_str(&section(config, database, &text, &told)),
+            Ok(None) => {}
+            Err(e) => {
+                error!("{}{}", of_database(config, database), complaint(&e));
+                status = ExitStatus::Failed;
+            }
         }
     }
+    if text.is_empty() && status == ExitStatus::Done {
+        error!("The user {} is not in the database; {EXACTLY}", printable(login));
+        return ExitStatus::Partial;
+    }
+    ExitStatus::worst([status, print(&text)])
 }
 
-async fn explained(config: &Config, login: &str) -> Result<Option<String>, PassError> {
-    let database = &config.databases[0]; // the configuration demands exactly one
+/// What is told of one of several databases, under its name.
+fn section(config: &Config, database: &DatabaseConfig, before: &str, told: &str) -> String {
+    let apart = if before.is_empty() { "" } else { "\n" };
+    if config.has_several() { format!("{apart}Database {}\n{told}", printable(&database.name)) } else { told.to_owned() }
+}
+
+fn of_database(config: &Config, database: &DatabaseConfig) -> String {
+    if config.has_several() { format!("Database {}: ", printable(&database.name)) } else { String::new() }
+}
+
+async fn explained(config: &Config, database: &DatabaseConfig, login: &str) -> Result<Option<String>, PassError> {
     let reader = Reader::connect(database).await?;
-    let journal = JournalReader::open(&config.journal, &config.databases[0].identity()).await?;
+    let journal = JournalReader::open(&config.journal, Owner::all(&config.databases), &database.name).await?;
     let now = Now { utc: clock::now(), wall: reader.clock().await? };
     let places = reader.places(&wanted(config, database)).await?;
     let planner = Planner::new(&database.policies, &places, now).with_pilot(config.pilot.as_ref());
@@ -155,8 +170,8 @@ async fn explained(config: &Config, login: &str) -> Result<Option<String>, PassE
 }
 
 pub async fn journal_list(config: &Config) -> ExitStatus {
-    told(async {
-        let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else {
+    told(config, "", async |database| {
+        let Some(journal) = JournalReader::open(&config.journal, Owner::all(&config.databases), &database.name).await? else {
             return Ok(no_journal(config));
         };
         let unfinished = journal.unfinished(LISTED).await?;
@@ -172,12 +187,11 @@ pub async fn journal_list(config: &Config) -> ExitStatus {
 }
 
 pub async fn status(config: &Config) -> ExitStatus {
-    told(async {
-        let mode = mode(config);
-        let Some(journal) = JournalReader::open(&config.journal, &config.databases[0].identity()).await? else {
-            return Ok(format!("{mode}{}", no_journal(config)));
+    told(config, &mode(config), async |database| {
+        let Some(journal) = JournalReader::open(&config.journal, Owner::all(&config.databases), &database.name).await? else {
+            return Ok(no_journal(config));
         };
-        let mut text = mode;
+        let mut text = String::new();
         text.push_str(&match journal.last_pass().await? {
             Some(pass) => {
                 let stopped = ["stops", "refusals", "blockers"].iter().filter_map(|key| pass.totals[key].as_array()).flatten();
@@ -232,16 +246,25 @@ fn why_stopped(totals: &serde_json::Value) -> String {
     }
 }
 
-async fn told(text: impl Future<Output = Result<String, JournalError>>) -> ExitStatus {
-    match text.await {
-        Ok(text) => print(&text),
-        Err(e) => {
-            error!("{}", complaint(&e));
-            ExitStatus::Failed
+/// Prints `first`, and what `of` tells of each database.
+async fn told(config: &Config, first: &str, of: impl AsyncFn(&DatabaseConfig) -> Result<String, JournalError>) -> ExitStatus {
+    let mut text = first.to_owned();
+    let mut status = ExitStatus::Done;
+    for database in config.selected() {
+        match of(database).await {
+            Ok(told) => text.push_str(&section(config, database, &text, &told)),
+            Err(e) => {
+                error!("{}{}", of_database(config, database), complaint(&e));
+                status = ExitStatus::Failed;
+            }
         }
     }
+    ExitStatus::worst([status, print(&text)])
 }
 
 fn no_journal(config: &Config) -> String {
-    format!("there is no journal at {} yet: no pass has run\n", config.journal.path.display())
+    match config.journal.path.exists() {
+        true => "the journal knows nothing of it yet: no pass has run\n".to_owned(),
+        false => format!("there is no journal at {} yet: no pass has run\n", config.journal.path.display()),
+    }
 }

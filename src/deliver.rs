@@ -5,9 +5,10 @@
 //! journal.attempted ◄── in groups of 100, or 100 ms ◄── answers ◄──────────────┘
 //! ```
 //!
-//! The daemon lets it run for as long as it leads. `--once` ends it when each due mail has been tried once.
+//! One delivery serves all databases, with one courier and one pace; mail of a database is sent for as long as this instance
+//! leads on it. The daemon lets it run until it stops. `--once` ends it when each due mail has been tried once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,18 +21,20 @@ use crate::clock;
 use crate::config::{Config, TransportConfig};
 use crate::domain::template::Values;
 use crate::domain::{IssuanceId, PolicyName, Secret, Timestamp};
-use crate::journal::{Answer as Told, Journal, PendingMail};
+use crate::journal::{Answer as Told, BookId, JournalFile, PendingMail};
 use crate::logging::{Progress, chain};
 use crate::mail::{Answer, Courier, Delivery as Verdict, Outgoing, Stage, State, Timing};
 use crate::metrics::{MailOutcome, Metrics};
 use crate::report::MailTotals;
-use crate::store::{AfterImage, Store};
 
 mod outage;
+mod served;
 mod standing;
 mod trouble;
 
 use outage::Outage;
+pub use served::Outlet;
+use served::{AllServed, Looked, Looks, Served};
 use trouble::Trouble;
 
 /// Mails that are out of the journal at a time.
@@ -63,10 +66,8 @@ pub enum Mode {
 /// What delivery works with.
 #[derive(Clone)]
 pub struct Desk {
-    pub journal: Journal,
-    pub store: Arc<Store>,
+    pub journal: JournalFile,
     pub config: Arc<Config>,
-    pub database: String,
     pub metrics: Arc<Metrics>,
 }
 
@@ -79,46 +80,43 @@ enum Finish {
 
 /// Delivery at work.
 pub struct Delivery {
-    ring: Arc<Notify>,
     finish: watch::Sender<Finish>,
     done: watch::Receiver<u64>,
-    down: watch::Receiver<Option<Timestamp>>,
-    task: JoinHandle<Counted>,
+    outlet: Outlet,
+    task: JoinHandle<Delivered>,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Counted {
-    totals: MailTotals,
-    superseded: u64,
+/// What was delivered, by database.
+pub type Delivered = BTreeMap<BookId, Counted>;
+
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counted {
+    pub totals: MailTotals,
+    /// Not sent, because the credential was gone again.
+    pub superseded: u64,
 }
 
 impl Delivery {
-    /// `down_since` is what an earlier delivery knew of an outage.
-    pub fn start(desk: Desk, mode: Mode, down_since: Option<Timestamp>) -> Delivery {
+    /// Nothing is delivered before somebody says for which databases: [`Outlet::serve`].
+    pub fn start(desk: Desk, mode: Mode) -> Delivery {
         let ring = Arc::new(Notify::new());
         let (finish, finishing) = watch::channel(Finish::No);
         let (progress, done) = watch::channel(0);
-        let (outage, down) = Outage::new(down_since);
-        let task = tokio::spawn(Loop::new(desk, mode, ring.clone(), finishing, progress, outage).run());
-        Delivery { ring, finish, done, down, task }
+        let (outage, down) = Outage::new(None);
+        let served = AllServed::default();
+        let task = tokio::spawn(Loop::new(desk, mode, ring.clone(), finishing, progress, outage, served.clone()).run());
+        Delivery { outlet: Outlet { ring, down, served }, finish, done, task }
     }
 
-    /// Ring it when there may be new mail.
-    pub fn ring(&self) -> Arc<Notify> {
-        self.ring.clone()
+    pub fn outlet(&self) -> Outlet {
+        self.outlet.clone()
     }
 
-    /// Since when nothing can be delivered, with mail waiting; `None`: it goes, as far as anybody knows.
-    pub fn down_since(&self) -> Option<Timestamp> {
-        *self.down.borrow()
-    }
-
-    /// Waits until each due mail has been tried once; the totals, and how many were not sent because their credential was
-    /// gone again.
-    pub async fn finish(self, progress: &Progress) -> (MailTotals, u64) {
-        let Delivery { ring, finish, mut done, mut task, .. } = self;
+    /// Waits until each due mail has been tried once.
+    pub async fn finish(self, progress: &Progress) -> Delivered {
+        let Delivery { outlet, finish, mut done, mut task } = self;
         finish.send_replace(Finish::WhenTried);
-        ring.notify_one();
+        outlet.ring.notify_one();
         progress.stage("Mailing", None);
         let mut shown = 0;
         let counted = loop {
@@ -132,27 +130,28 @@ impl Delivery {
             }
         };
         progress.done();
-        let counted = ended(counted);
-        (counted.totals, counted.superseded)
+        ended(counted)
     }
 
     /// Ends the mails in hand; the rest stays in the journal.
     pub async fn stop(self) {
         self.finish.send_replace(Finish::Now);
-        self.ring.notify_one();
+        self.outlet.ring.notify_one();
         ended(self.task.await);
     }
 }
 
-fn ended(counted: Result<Counted, tokio::task::JoinError>) -> Counted {
+fn ended(counted: Result<Delivered, tokio::task::JoinError>) -> Delivered {
     counted.unwrap_or_else(|e| {
         error!("Delivery ended by itself; what was not delivered stays in the journal: {e}");
-        Counted::default()
+        Delivered::default()
     })
 }
 
 /// One mail that the courier has.
 struct InHand {
+    book: BookId,
+    database: Arc<str>,
     policy: PolicyName,
     due_since: Timestamp,
     attempts: u32,
@@ -171,13 +170,16 @@ struct Loop {
     in_hand: HashMap<IssuanceId, InHand>,
     /// Not to be tried again before then; `None`: not in this run.
     aside: HashMap<IssuanceId, Option<Instant>>,
+    served: AllServed,
+    /// Whose credential is looked up before its mail.
+    looks: Looks,
     answers: Vec<(IssuanceId, Told)>,
     flush_at: Option<Instant>,
     /// After a failure nothing is taken from the journal until then.
     rest_until: Option<Instant>,
     /// The last failure passes only if somebody mends something: `--once` need not wait for that.
     hopeless: bool,
-    counted: Counted,
+    counted: Delivered,
 }
 
 impl Loop {
@@ -188,6 +190,7 @@ impl Loop {
         finishing: watch::Receiver<Finish>,
         progress: watch::Sender<u64>,
         outage: Outage,
+        served: AllServed,
     ) -> Loop {
         Loop {
             desk,
@@ -199,15 +202,17 @@ impl Loop {
             to_give: VecDeque::new(),
             in_hand: HashMap::new(),
             aside: HashMap::new(),
+            served,
+            looks: Looks::default(),
             answers: Vec::new(),
             flush_at: None,
             rest_until: None,
             hopeless: false,
-            counted: Counted::default(),
+            counted: Delivered::default(),
         }
     }
 
-    async fn run(mut self) -> Counted {
+    async fn run(mut self) -> Delivered {
         let mut courier = Courier::start(&self.desk.config.mail, self.desk.config.limits.mails_per_minute, Timing::default());
         loop {
             let finish = *self.finishing.borrow_and_update();
@@ -215,10 +220,12 @@ impl Loop {
                 break;
             }
             let next = self.refill(courier.state(), finish).await;
-            if next.is_none() && self.in_hand.is_empty() && self.answers.is_empty() && self.aside.is_empty() {
+            let idle = next.is_none() && self.in_hand.is_empty() && self.answers.is_empty() && self.looks.is_empty();
+            // Without a database to serve nobody knows what waits.
+            if idle && self.aside.is_empty() && !self.served.all().is_empty() {
                 self.outage.nothing_waits();
             }
-            if finish == Finish::WhenTried && self.in_hand.is_empty() && self.answers.is_empty() && next.is_none() {
+            if finish == Finish::WhenTried && idle {
                 break;
             }
             let wake = [next, self.flush_at].into_iter().flatten().min();
@@ -237,6 +244,7 @@ impl Loop {
                         room.send(mail);
                     }
                 }
+                looked = self.looks.next() => self.looked_up(looked),
                 () = self.ring.notified() => {}
                 _ = self.finishing.changed() => {}
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
@@ -262,7 +270,7 @@ impl Loop {
             let worth_it = self.mode == Mode::Daemon || (until.saturating_duration_since(now) < SHORT_PAUSE && !self.hopeless);
             return worth_it.then_some(until);
         }
-        let room = WINDOW.saturating_sub(self.in_hand.len() + self.answers.len());
+        let room = WINDOW.saturating_sub(self.in_hand.len() + self.answers.len() + self.looks.mails());
         if room == 0 {
             return Some(now + GROUP_WAIT);
         }
@@ -281,41 +289,57 @@ impl Loop {
         self.aside.retain(|_, until| until.is_none_or(|until| until > instant));
         let answered = self.answers.iter().map(|(id, _)| id);
         let not: Vec<IssuanceId> = self.in_hand.keys().chain(self.aside.keys()).chain(answered).copied().collect();
-        let due = self.desk.journal.due_mail(now, room, &not).await?;
-        for mail in self.still_there(due, now).await? {
-            self.prepare(mail);
+        let rested = self.looks.rested(instant);
+        let served = self.served.all();
+        let books: Vec<BookId> = served.keys().copied().filter(|book| self.looks.is_free(*book)).collect();
+        let due = self.desk.journal.due_mail(&books, now, room, &not).await?;
+        let (old, fresh): (Vec<_>, Vec<_>) = due.into_iter().partition(|m| now.since(m.committed_at) > TRUSTED_FOR);
+        let mut by_book: BTreeMap<BookId, Vec<PendingMail>> = BTreeMap::new();
+        old.into_iter().for_each(|mail| by_book.entry(mail.book).or_default().push(mail));
+        for (book, mails) in by_book {
+            if let Some(served) = served.get(&book) {
+                self.looks.start(served, mails);
+            }
+        }
+        for mail in fresh {
+            if let Some(served) = served.get(&mail.book) {
+                self.prepare(mail, served.database.clone());
+            }
         }
         if finish == Finish::WhenTried {
             return Ok(None); // later retries are for the next run
         }
-        let next = self.desk.journal.next_mail_at(&not).await?;
+        let books: Vec<BookId> = books.into_iter().filter(|book| self.looks.is_free(*book)).collect();
+        let next = self.desk.journal.next_mail_at(&books, &not).await?;
         let next = next.map(|at| instant + Duration::from_secs((at.0 - now.0).clamp(1, 60).unsigned_abs()));
         // What stepped aside has its turn too, though nobody rings for it.
-        Ok(self.aside.values().copied().chain([next]).flatten().min())
+        Ok(self.aside.values().copied().chain([next, rested]).flatten().min())
     }
 
     /// Leaves out what no longer stands: telling it would be telling a PIN that does not open anything. A mail of which
     /// nothing stands any more is not sent.
-    async fn still_there(&mut self, due: Vec<PendingMail>, now: Timestamp) -> Result<Vec<PendingMail>, Trouble> {
-        let (old, mut fresh): (Vec<_>, Vec<_>) = due.into_iter().partition(|m| now.since(m.committed_at) > TRUSTED_FOR);
-        if old.is_empty() {
-            return Ok(fresh);
-        }
-        let images: Vec<AfterImage> = old.iter().flat_map(standing::images).collect();
-        let mut stands = self.desk.store.reader().present(&images).await?.into_iter();
-        for mut mail in old {
+    fn looked_up(&mut self, Looked { database, book, mails, stands }: Looked) {
+        let mut stands = match stands {
+            Ok(stands) => stands.into_iter(),
+            Err(e) => {
+                self.desk.metrics.database_error(&database, e.kind());
+                self.rests(&Trouble::Database { database, source: e });
+                let again = (self.mode == Mode::Daemon).then(|| Instant::now() + AFTER_FAILURE);
+                return self.looks.rest(book, again); // --once leaves them to the next run
+            }
+        };
+        for mut mail in mails {
             if standing::keep(&mut mail, &mut stands) {
-                fresh.push(mail);
+                self.prepare(mail, database.clone());
             } else {
-                info!(user.id = %mail.user, outcome = "superseded", "No mail to user {}: what it would tell has been changed since", mail.user);
-                self.counted.superseded += 1;
+                info!(user.id = %mail.user, %database, outcome = "superseded", "No mail to user {}: what it would tell has been changed since", mail.user);
+                self.counted.entry(book).or_default().superseded += 1;
                 self.note(mail.id, Told::Gone);
             }
         }
-        Ok(fresh)
     }
 
-    fn prepare(&mut self, mail: PendingMail) {
+    fn prepare(&mut self, mail: PendingMail, database: Arc<str>) {
         let Some(template) = self.desk.config.templates.get(&mail.announcement.template) else {
             error!(user.id = %mail.user, "The mail to user {} waits: the template {} is not in the configuration", mail.user, mail.announcement.template);
             self.set_aside(mail.id);
@@ -342,7 +366,8 @@ impl Loop {
             text: Secret::new(rendered.text),
             html: rendered.html.map(Secret::new),
         };
-        self.in_hand.insert(mail.id, InHand { policy: mail.policy, due_since: mail.due_since, attempts: mail.attempts });
+        let (book, policy, due_since, attempts) = (mail.book, mail.policy, mail.due_since, mail.attempts);
+        self.in_hand.insert(mail.id, InHand { book, database, policy, due_since, attempts });
         self.to_give.push_back(outgoing);
     }
 
@@ -355,11 +380,11 @@ impl Loop {
         if let Some(outcome) = counted_as(&delivery) {
             self.desk.metrics.mail(outcome, took.as_secs_f64());
         }
-        let totals = &mut self.counted.totals;
+        let totals = &mut self.counted.entry(mail.book).or_default().totals;
         let told = match &delivery {
             Verdict::Accepted { .. } => {
                 totals.accepted += 1;
-                self.desk.metrics.delivered(&self.desk.database, &mail.policy, clock::now().since(mail.due_since).as_secs_f64());
+                self.desk.metrics.delivered(&mail.database, &mail.policy, clock::now().since(mail.due_since).as_secs_f64());
                 Some(Told::Accepted)
             }
             Verdict::RecipientRejected(refusal) => {
@@ -391,8 +416,8 @@ impl Loop {
         if let Some(told) = told {
             self.note(id, told);
         }
-        let done = self.counted.totals;
-        self.progress.send_replace(done.accepted + done.rejected + done.deferred);
+        let done = self.counted.values().map(|Counted { totals, .. }| totals.accepted + totals.rejected + totals.deferred);
+        self.progress.send_replace(done.sum());
     }
 
     fn set_aside(&mut self, id: IssuanceId) {
@@ -421,7 +446,7 @@ impl Loop {
     }
 
     /// Ends the courier, and tells the journal what is known.
-    async fn close(mut self, courier: Courier) -> Counted {
+    async fn close(mut self, courier: Courier) -> Delivered {
         for answer in courier.shutdown(STOP_WITHIN).await {
             self.answered(answer);
         }
@@ -430,12 +455,14 @@ impl Loop {
             let mails = self.answers.len();
             error!(mails, "The journal did not take the answers to {mails} mails: those that were accepted will be sent again");
         }
-        self.counted.totals.waiting = self.waiting().await;
+        for (book, served) in self.served.all() {
+            self.counted.entry(book).or_default().totals.waiting = self.waiting(&served).await;
+        }
         self.counted
     }
 
-    async fn waiting(&self) -> u64 {
-        match self.desk.journal.reader().counts().await {
+    async fn waiting(&self, served: &Served) -> u64 {
+        match served.journal.reader().counts().await {
             Ok(counts) => counts.iter().filter(|(state, _)| state.is_open()).map(|(_, n)| n).sum(),
             Err(e) => {
                 self.rests(&e.into());
@@ -445,9 +472,8 @@ impl Loop {
     }
 
     fn rests(&self, trouble: &Trouble) {
-        match trouble {
-            Trouble::Database(e) => self.desk.metrics.database_error(&self.desk.database, e.kind()),
-            Trouble::Journal(_) => self.desk.metrics.journal_write_error(),
+        if matches!(trouble, Trouble::Journal(_)) {
+            self.desk.metrics.journal_write_error();
         }
         warn!(error.kind = trouble.kind(), "Delivery rests for a moment: {}", chain(trouble));
     }

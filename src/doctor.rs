@@ -8,7 +8,7 @@ use crate::clock;
 use crate::config::{Config, DatabaseConfig, JournalConfig};
 use crate::domain::{CostCenterRef, WallClock, alike, printable};
 use crate::inventory::Now;
-use crate::journal::{JournalReader, folder};
+use crate::journal::{JournalReader, Owner, folder};
 use crate::logging::chain;
 use crate::plan::density::{Crowding, Density, densities};
 use crate::plan::{Blocker, Planner, lint};
@@ -24,23 +24,40 @@ pub use mail::test as mail_test;
 pub async fn inspect(config: &Config) -> Vec<Check> {
     let mut checks = vec![Check::ok("configuration", format!("{} is valid", config.path.display()))];
     checks.extend(warnings(config).into_iter().map(|w| Check::warning("configuration", w, "")));
-    for database in &config.databases {
-        match Reader::connect(database).await {
-            Err(error) => checks.push(Check::failed("database", chain(&error), "see databases in the configuration")),
-            Ok(reader) => {
-                let found = reader.inspect().await;
-                let reachable = !found.iter().any(|c| c.verdict == CheckVerdict::Failed);
-                checks.extend(found);
-                if reachable {
-                    checks.extend(cost_centers(config, database, &reader).await);
-                    checks.extend(pin_space(database, &reader).await);
-                }
+    for database in config.selected() {
+        checks.extend(inspect_one(config, database).await.into_iter().map(|check| named(config, database, check)));
+    }
+    checks.push(mail::server(config, clock::now()).await);
+    match writable(&config.journal) {
+        Err(refused) => checks.push(refused),
+        Ok(()) => {
+            for database in config.selected() {
+                checks.push(named(config, database, journal(config, database).await));
             }
         }
     }
-    checks.push(mail::server(config, clock::now()).await);
-    checks.push(journal(config).await);
     checks
+}
+
+async fn inspect_one(config: &Config, database: &DatabaseConfig) -> Vec<Check> {
+    let reader = match Reader::connect(database).await {
+        Ok(reader) => reader,
+        Err(error) => return vec![Check::failed("database", chain(&error), "see databases in the configuration")],
+    };
+    let mut checks = reader.inspect().await;
+    if !checks.iter().any(|c| c.verdict == CheckVerdict::Failed) {
+        checks.extend(cost_centers(config, database, &reader).await);
+        checks.extend(pin_space(database, &reader).await);
+    }
+    checks
+}
+
+/// Says which database it is about, where there are several.
+fn named(config: &Config, database: &DatabaseConfig, check: Check) -> Check {
+    if !config.has_several() {
+        return check;
+    }
+    Check { found: format!("{}: {}", printable(&database.name), check.found), ..check }
 }
 
 /// What works but should be known: of the file, of the policies together, and what no daemon would run.
@@ -59,7 +76,7 @@ pub fn endless(config: &Config) -> Vec<String> {
 /// What `judge` says of the policies of each database; which one, where there are several.
 fn of_policies(config: &Config, judge: impl Fn(&DatabaseConfig) -> Vec<String>) -> Vec<String> {
     let of = |database: &DatabaseConfig| {
-        let name = if config.databases.len() > 1 { format!("database {}: ", printable(&database.name)) } else { String::new() };
+        let name = if config.has_several() { format!("database {}: ", printable(&database.name)) } else { String::new() };
         judge(database).into_iter().map(move |said| format!("{name}{said}"))
     };
     config.databases.iter().flat_map(of).collect()
@@ -128,12 +145,9 @@ async fn pin_space(database: &DatabaseConfig, reader: &Reader) -> Vec<Check> {
     densities(&database.policies, &counts, &vec![0; database.policies.len()]).iter().map(said).collect()
 }
 
-async fn journal(config: &Config) -> Check {
+async fn journal(config: &Config, database: &DatabaseConfig) -> Check {
     let path = config.journal.path.display();
-    if let Err(refused) = writable(&config.journal) {
-        return refused;
-    }
-    match JournalReader::open(&config.journal, &config.databases[0].identity()).await {
+    match JournalReader::open(&config.journal, Owner::all(&config.databases), &database.name).await {
         Ok(None) => Check::ok("journal", format!("{path} will be made with the first pass")),
         Ok(Some(journal)) => match journal.counts().await {
             Ok(counts) => {

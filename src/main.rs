@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
 use credkeeper::config::Config;
+use credkeeper::domain::printable;
 use credkeeper::logging::{Progress, Role};
 use credkeeper::{clock, commands, daemon, doctor, logging, once, operate, report, sandbox, service};
 use tokio::sync::watch;
@@ -28,19 +29,24 @@ fn main() -> ExitCode {
             Err(e) => failed(&e),
         },
         Mode::Seal => commands::seal(&cli.config),
-        mode => with_config(&cli.config, mode),
+        mode => with_config(&cli.config, cli.database, mode),
     }
     .into()
 }
 
-fn with_config(path: &Path, mode: Mode) -> ExitStatus {
+fn with_config(path: &Path, database: Option<String>, mode: Mode) -> ExitStatus {
     let config = match Config::load(path) {
-        Ok(config) => Arc::new(config),
+        Ok(config) => Arc::new(Config { only: database, ..config }),
         Err(problems) => {
             eprintln!("{problems}");
             return ExitStatus::Usage;
         }
     };
+    if let Some(only) = config.only.as_ref().filter(|_| config.selected().next().is_none()) {
+        let known: Vec<&str> = config.databases.iter().map(|database| database.name.as_str()).collect();
+        eprintln!("credkeeper: there is no database {} in the configuration; there are {}", printable(only), printable(&known.join(", ")));
+        return ExitStatus::Usage;
+    }
     if mode == Mode::CheckConfig {
         return commands::check_config(&config);
     }
@@ -112,23 +118,35 @@ async fn run_daemon(config: Arc<Config>) -> ExitStatus {
 async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> ExitStatus {
     commands::warn_of(&config);
     let metrics = Arc::new(commands::metrics(&config));
-    let report = match once::run(config, asked, metrics.clone(), progress).await {
-        Ok(report) => report,
+    let several = config.has_several();
+    let ended = match once::run(config, asked, metrics.clone(), progress).await {
+        Ok(ended) => ended,
         Err(e) => {
             error!("{}", commands::complaint(&e));
             return e.status();
         }
     };
-    let text = match asked.format {
-        Format::Text => report::text::render(&report),
-        Format::Json => report::json::text(&report::json::render(&report)),
+    for one in &ended {
+        if let Err(e) = &one.outcome {
+            error!("Database {}: {}", printable(&one.database), commands::complaint(e));
+        }
+    }
+    let told: Vec<_> = ended.iter().map(|one| (one.database.as_str(), one.outcome.as_ref().map_err(|e| commands::complaint(e)))).collect();
+    let text = match (asked.format, &told[..]) {
+        (Format::Text, _) => report::text::several(&told),
+        (Format::Json, [(_, Ok(report))]) if !several => report::json::text(&report::json::render(report)),
+        (Format::Json, _) => report::json::text(&report::json::several(&told)),
     };
     let printed = commands::print(&text);
     let written = match &asked.metrics_file {
         None => ExitStatus::Done,
         Some(file) => metrics.write_file(file, clock::now()).map_or_else(|e| failed(&e), |()| ExitStatus::Done),
     };
-    ExitStatus::worst([ExitStatus::of(&report, asked.exit_code), printed, written])
+    let of = |one: &once::Ended| match &one.outcome {
+        Ok(report) => ExitStatus::of(report, asked.exit_code),
+        Err(e) => e.status(),
+    };
+    ExitStatus::worst(ended.iter().map(of).chain([printed, written]))
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitStatus {

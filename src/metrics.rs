@@ -95,6 +95,9 @@ pub struct NamesOf {
     pub lengths: Vec<PinLength>,
 }
 
+/// Class of `database_errors_total` for what the inspection found, besides the kinds of the store's errors.
+pub const INSPECTION: &str = "inspection";
+
 /// Label `sink` of `log_lines_dropped_total`.
 const LOG_SINKS: [&str; 3] = ["stderr", "file", "remote"];
 type LogDrops = fn() -> [(&'static str, u64); LOG_SINKS.len()];
@@ -260,7 +263,7 @@ impl Metrics {
             }
             RECOVERED.iter().for_each(|outcome| _ = self.recovered.with_label_values(&[db, outcome]));
             names.journal_states.iter().for_each(|state| _ = self.journal_entries.with_label_values(&[db, state]));
-            names.error_classes.iter().for_each(|class| _ = self.database_errors.with_label_values(&[db, class]));
+            names.error_classes.iter().chain(&[INSPECTION]).for_each(|class| _ = self.database_errors.with_label_values(&[db, class]));
             for policy in policies.iter().map(|p| p.0.as_str()) {
                 self.delivery.with_label_values(&[db, policy]);
                 USER_STATES.iter().for_each(|state| _ = self.users.with_label_values(&[db, policy, state]));

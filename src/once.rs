@@ -1,11 +1,13 @@
 //! `--once`: one full pass with delivery, and its preview.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
@@ -13,10 +15,10 @@ use tracing::{error, info, warn};
 use crate::cli::{ExitStatus, Once};
 use crate::clock;
 use crate::config::{self, Config, DatabaseConfig};
-use crate::deliver::{Delivery, Desk, Mode};
-use crate::journal::{Journal, JournalError, JournalReader, LOCK_WAIT};
-use crate::logging::Progress;
-use crate::metrics::Metrics;
+use crate::deliver::{Delivery, Desk, Mode, Outlet};
+use crate::journal::{Journal, JournalError, JournalFile, JournalReader, LOCK_WAIT, Owner};
+use crate::logging::{Progress, chain};
+use crate::metrics::{INSPECTION, Metrics};
 use crate::reconcile::{self, Ask, PassError, Watch};
 use crate::recover::recover;
 use crate::report::file::ReportFile;
@@ -58,70 +60,167 @@ impl OnceError {
     }
 }
 
-/// Runs one pass, or with `dry_run` its preview, and tells what came of it.
+/// What came of one database.
+pub struct Ended {
+    pub database: String,
+    pub outcome: Result<Report, OnceError>,
+}
+
+/// A database that a pass can begin on.
+struct Begun<'a> {
+    database: &'a DatabaseConfig,
+    store: Arc<Store>,
+}
+
+/// Told of the users of one database, which is named first.
+type Tell<'a> = &'a (dyn Fn(&str, Line<'_>) + Sync);
+
+/// Runs one pass over each database in turn, or with `dry_run` its preview, and tells what came of it; of `--user`, over
+/// those that have the user. A database that fails keeps none of the others from its pass.
 ///
 /// # Errors
-/// When no pass could be begun, or its report not be written.
-pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progress: &Progress) -> Result<Report, OnceError> {
-    let database = &config.databases[0]; // the configuration demands exactly one
+/// When no pass could be begun on the only database, the user is in none, or the report could not be written.
+pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progress: &Progress) -> Result<Vec<Ended>, OnceError> {
     let unwritten = |source| OnceError::Report { path: asked.report.clone().unwrap_or_default(), source };
-    let file = asked.report.as_deref().map(ReportFile::create).transpose().map_err(unwritten)?;
-    let line = |line: Line<'_>| {
+    let several = config.databases.len() > 1;
+    let file = asked.report.as_deref().map(|path| ReportFile::create(path, several)).transpose().map_err(unwritten)?;
+    let tell = |database: &str, line: Line<'_>| {
         if let Some(file) = &file {
-            file.line(line);
+            file.line(database, line);
         }
     };
-    let report = if asked.dry_run || config.mode == config::Mode::Observe {
-        let report = preview(&config, database, asked, &line).await?;
-        metrics.pass(&report, clock::now());
-        report
+    let mut ended = if asked.dry_run || config.mode == config::Mode::Observe {
+        previews(&config, asked, &metrics, &tell).await?
     } else {
-        pass(config.clone(), database, asked, metrics, &line, progress).await?
+        passes(&config, asked, &metrics, &tell, progress).await?
     };
-    if let Some(file) = file {
-        file.finish(&report).map_err(unwritten)?;
+    for Ended { database, outcome } in &ended {
+        match outcome {
+            Err(OnceError::Store(e)) => metrics.database_error(database, e.kind()),
+            Err(OnceError::Inspection(_)) => metrics.database_error(database, INSPECTION),
+            _ => {}
+        }
     }
-    Ok(report)
+    if !several && ended.iter().any(|one| one.outcome.is_err()) {
+        return ended.pop().map_or(Ok(Vec::new()), |one| one.outcome.map(|_| Vec::new()));
+    }
+    if let Some(file) = file {
+        let told: Vec<_> = ended.iter().map(|one| (one.database.as_str(), one.outcome.as_ref().map_err(|e| chain(e)))).collect();
+        file.finish(&told).map_err(unwritten)?;
+    }
+    Ok(ended)
 }
 
-async fn preview(config: &Config, database: &DatabaseConfig, asked: &Once, line: &(dyn Fn(Line<'_>) + Sync)) -> Result<Report, OnceError> {
-    let reader = Reader::connect(database).await?;
-    inspect(&reader, Check::forbids_preview).await?;
-    wait_for_user(&reader, asked).await?;
-    let journal = JournalReader::open(&config.journal, &database.identity()).await?;
-    let watch = Watch { progress: &|_, _| {}, line, committed: &Notify::new(), stop: &|| false };
-    Ok(reconcile::preview(&reader, journal.as_ref(), config, database, &ask(asked), &watch).await)
+async fn previews(config: &Config, asked: &Once, metrics: &Metrics, tell: Tell<'_>) -> Result<Vec<Ended>, OnceError> {
+    let mut ended = Vec::new();
+    let mut begun = Vec::new();
+    for database in config.selected() {
+        let reader = async {
+            let reader = Reader::connect(database).await?;
+            inspect(&reader, Check::forbids_preview).await?;
+            Ok(reader)
+        };
+        match reader.await {
+            Ok(reader) => begun.push((database, reader)),
+            Err(e) => ended.push(failed(database, e)),
+        }
+    }
+    let readers: Vec<(&DatabaseConfig, &Reader)> = begun.iter().map(|(database, reader)| (*database, reader)).collect();
+    let having = wait_for_user(&readers, asked, &mut ended).await?;
+    for (database, reader) in readers.into_iter().filter(|(database, _)| having.contains(&database.name)) {
+        let line = |line: Line<'_>| tell(&database.name, line);
+        let report = async {
+            let journal = JournalReader::open(&config.journal, Owner::all(&config.databases), &database.name).await?;
+            let watch = Watch { progress: &|_, _| {}, line: &line, committed: &Notify::new(), stop: &|| false };
+            let report = reconcile::preview(reader, journal.as_ref(), config, database, &ask(asked), &watch).await;
+            metrics.pass(&report, clock::now());
+            Ok(report)
+        };
+        ended.push(Ended { database: database.name.clone(), outcome: report.await });
+    }
+    Ok(in_order(config, ended))
 }
 
-async fn pass(
-    config: Arc<Config>,
-    database: &DatabaseConfig,
+async fn passes(
+    config: &Arc<Config>,
     asked: &Once,
-    metrics: Arc<Metrics>,
-    line: &(dyn Fn(Line<'_>) + Sync),
+    metrics: &Arc<Metrics>,
+    tell: Tell<'_>,
     progress: &Progress,
-) -> Result<Report, OnceError> {
-    let store = Arc::new(Store::connect(database).await?);
-    inspect(store.reader(), Check::forbids_pass).await?;
-    wait_for_user(store.reader(), asked).await?;
-    let journal = match Journal::open(&config.journal, &database.name, &database.identity(), LOCK_WAIT).await {
-        Err(JournalError::Locked { path }) => return Err(OnceError::Locked(format!("the journal {} is in its hands", path.display()))),
+) -> Result<Vec<Ended>, OnceError> {
+    let mut ended = Vec::new();
+    let mut begun = Vec::new();
+    for database in config.selected() {
+        let store = async {
+            let store = Arc::new(Store::connect(database).await?);
+            inspect(store.reader(), Check::forbids_pass).await?;
+            Ok(store)
+        };
+        match store.await {
+            Ok(store) => begun.push(Begun { database, store }),
+            Err(e) => ended.push(failed(database, e)),
+        }
+    }
+    let readers: Vec<(&DatabaseConfig, &Reader)> = begun.iter().map(|one| (one.database, one.store.reader())).collect();
+    let having = wait_for_user(&readers, asked, &mut ended).await?;
+    begun.retain(|one| having.contains(&one.database.name));
+    if begun.is_empty() {
+        return Ok(in_order(config, ended));
+    }
+    let file = match JournalFile::open(&config.journal, Owner::all(&config.databases), LOCK_WAIT).await {
+        Err(JournalError::Locked { path }) => {
+            let locked = || OnceError::Locked(format!("the journal {} is in its hands", path.display()));
+            ended.extend(begun.iter().map(|one| failed(one.database, locked())));
+            return Ok(in_order(config, ended));
+        }
         other => other?,
     };
-    let lead = lead(&store).await?;
-    metrics.leader(&database.name, true);
-    let recovered = recover(&store, &journal, clock::now()).await.map_err(OnceError::Recovery)?;
+    told_of_left(&file).await?;
+    let desk = Desk { journal: file.clone(), config: config.clone(), metrics: metrics.clone() };
+    let delivery = Delivery::start(desk, Mode::Once);
+    let outlet = delivery.outlet();
+    let mut passed = Vec::new();
+    for Begun { database, store } in begun {
+        let line = |line: Line<'_>| tell(&database.name, line);
+        match pass(config, database, &store, &file, &outlet, asked, metrics, &line, progress).await {
+            Ok((journal, lead, report)) => passed.push((database, journal, lead, report)),
+            Err(e) => ended.push(failed(database, e)),
+        }
+    }
+    let delivered = delivery.finish(progress).await;
+    for (database, journal, _lead, mut report) in passed {
+        let counted = delivered.get(&journal.book()).copied().unwrap_or_default();
+        report.mail = counted.totals;
+        report.recovered.superseded += counted.superseded;
+        metrics.pass(&report, clock::now());
+        let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));
+        metrics.journal(&database.name, &counts, journal.reader().oldest_open().await?);
+        ended.push(Ended { database: database.name.clone(), outcome: Ok(report) });
+    }
+    file.checkpoint().await?;
+    file.close().await?;
+    Ok(in_order(config, ended))
+}
 
-    let desk = Desk {
-        journal: journal.clone(),
-        store: store.clone(),
-        config: config.clone(),
-        database: database.name.clone(),
-        metrics: metrics.clone(),
-    };
-    let delivery = Delivery::start(desk, Mode::Once, None);
-    let ring = delivery.ring();
-    ring.notify_one();
+/// One pass; the lead is to be kept until the mail is out.
+#[expect(clippy::too_many_arguments, reason = "what all passes share, and what is this one's own")]
+async fn pass(
+    config: &Config,
+    database: &DatabaseConfig,
+    store: &Arc<Store>,
+    file: &JournalFile,
+    outlet: &Outlet,
+    asked: &Once,
+    metrics: &Metrics,
+    line: &(dyn Fn(Line<'_>) + Sync),
+    progress: &Progress,
+) -> Result<(Journal, Leadership, Report), OnceError> {
+    let journal = file.of(&database.name).await?;
+    let lead = lead(store).await?;
+    metrics.leader(&database.name, true);
+    let recovered = recover(store, &journal, clock::now()).await.map_err(OnceError::Recovery)?;
+    outlet.serve(&database.name, &journal, store);
+    let ring = outlet.ring();
     let ask = ask(asked);
     metrics.pass_started(&database.name, ask.kind, ask.utc);
     progress.stage("Reading", None);
@@ -134,19 +233,24 @@ async fn pass(
         progress.advance(done - before);
     };
     let watch = Watch { progress: &done, line, committed: &ring, stop: &|| false };
-    let passed = reconcile::pass(&store, &lead, &journal, &config, database, &ask, &watch).await;
+    let passed = reconcile::pass(store, &lead, &journal, config, database, &ask, &watch).await;
     progress.done();
-    let mut report = passed.report;
-    report.recovered = recovered;
-    let (totals, superseded) = delivery.finish(progress).await;
-    report.mail = totals;
-    report.recovered.superseded += superseded;
-    metrics.pass(&report, clock::now());
-    let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));
-    metrics.journal(&database.name, &counts, journal.reader().oldest_open().await?);
-    journal.checkpoint().await?;
-    journal.close().await?;
-    Ok(report)
+    Ok((journal, lead, Report { recovered, ..passed.report }))
+}
+
+fn failed(database: &DatabaseConfig, error: OnceError) -> Ended {
+    Ended { database: database.name.clone(), outcome: Err(error) }
+}
+
+/// As the configuration names them.
+fn in_order(config: &Config, mut ended: Vec<Ended>) -> Vec<Ended> {
+    ended.sort_by_key(|one| config.databases.iter().position(|database| database.name == one.database));
+    ended
+}
+
+async fn told_of_left(journal: &JournalFile) -> Result<(), JournalError> {
+    journal.left().await?.iter().filter(|left| left.open > 0).for_each(|left| warn!("{left}"));
+    Ok(())
 }
 
 fn ask(asked: &Once) -> Ask {
@@ -167,25 +271,47 @@ async fn inspect(reader: &Reader, forbids: fn(&Check) -> bool) -> Result<(), Onc
     if failed.is_empty() { Ok(()) } else { Err(OnceError::Inspection(failed.join(", "))) }
 }
 
-/// With `--user`: the user must be there, if need be after `--wait`.
-async fn wait_for_user(reader: &Reader, asked: &Once) -> Result<(), OnceError> {
-    use futures_util::StreamExt;
-    let Some(login) = &asked.user else { return Ok(()) };
+/// The names of those that have the `--user`, if need be after `--wait`; without, of all. One that cannot be asked has ended.
+async fn wait_for_user(
+    readers: &[(&DatabaseConfig, &Reader)],
+    asked: &Once,
+    ended: &mut Vec<Ended>,
+) -> Result<BTreeSet<String>, OnceError> {
+    let Some(login) = &asked.user else { return Ok(readers.iter().map(|(database, _)| database.name.clone()).collect()) };
     let until = Instant::now() + asked.wait.unwrap_or_default();
+    let mut readers = readers.to_vec();
     loop {
-        let filter = Filter { login: Some(login.clone()), ..Filter::default() };
-        let mut found = reader.read(&filter);
-        while let Some(users) = found.next().await {
-            if !users?.is_empty() {
-                return Ok(());
+        let mut having = BTreeSet::new();
+        let mut still = Vec::new();
+        for (database, reader) in readers {
+            match has(reader, login).await {
+                Ok(true) => drop(having.insert(database.name.clone())),
+                Ok(false) => still.push((database, reader)),
+                Err(e) => ended.push(failed(database, e.into())),
             }
         }
+        // What could not be asked may have the user: it has said why.
+        if !having.is_empty() || (still.is_empty() && !ended.is_empty()) {
+            return Ok(having);
+        }
         if Instant::now() >= until {
-            return Err(OnceError::NoSuchUser(login.clone()));
+            return if ended.is_empty() { Err(OnceError::NoSuchUser(login.clone())) } else { Ok(having) };
         }
         info!("The user is not in the database yet; looking again");
         sleep(LOOK_AGAIN).await;
+        readers = still;
     }
+}
+
+async fn has(reader: &Reader, login: &str) -> Result<bool, StoreError> {
+    let filter = Filter { login: Some(login.to_owned()), ..Filter::default() };
+    let mut found = reader.read(&filter);
+    while let Some(users) = found.next().await {
+        if !users?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn lead(store: &Store) -> Result<Leadership, OnceError> {

@@ -6,10 +6,10 @@ use tracing::{error, info};
 use crate::cli::ExitStatus;
 use crate::clock;
 use crate::commands::{complaint, print};
-use crate::config::Config;
+use crate::config::{Config, DatabaseConfig};
 use crate::domain::{UserId, printable};
 use crate::inventory::{Standing, User};
-use crate::journal::{Journal, JournalError, LOCK_WAIT};
+use crate::journal::{JournalError, JournalFile, LOCK_WAIT, Owner};
 use crate::store::{Filter, Reader, StoreError};
 
 /// Why a command of an operator did nothing.
@@ -21,6 +21,10 @@ enum OperateError {
     NotAUser { login: String },
     #[error("several users have the login {login}, with the ids {ids}: make the logins differ in the print system")]
     Ambiguous { login: String, ids: String },
+    #[error("several databases have the user {login}: {databases}; say which with --database NAME")]
+    Which { login: String, databases: String },
+    #[error("the database {database} cannot be asked whether it has the user too; say which one is meant with --database NAME")]
+    Unanswered { database: String, source: StoreError },
     #[error("another instance is at work and holds the journal: stop it for this command")]
     Locked,
     #[error("the database failed")]
@@ -32,9 +36,11 @@ enum OperateError {
 impl OperateError {
     fn status(&self) -> ExitStatus {
         match self {
-            OperateError::NoSuchUser(_) | OperateError::NotAUser { .. } | OperateError::Ambiguous { .. } => ExitStatus::Partial,
+            OperateError::NoSuchUser(_) | OperateError::NotAUser { .. } | OperateError::Ambiguous { .. } | OperateError::Which { .. } => {
+                ExitStatus::Partial
+            }
             OperateError::Locked => ExitStatus::Locked,
-            OperateError::Store(_) | OperateError::Journal(_) => ExitStatus::Failed,
+            OperateError::Unanswered { .. } | OperateError::Store(_) | OperateError::Journal(_) => ExitStatus::Failed,
         }
     }
 }
@@ -60,12 +66,12 @@ fn ended(result: Result<String, OperateError>) -> ExitStatus {
 }
 
 async fn change(config: &Config, login: &str, hold: bool) -> Result<String, OperateError> {
-    let database = &config.databases[0]; // the configuration demands exactly one
-    let user = find(&Reader::connect(database).await?, login).await?;
-    let journal = match Journal::open(&config.journal, &database.name, &database.identity(), LOCK_WAIT).await {
+    let (database, user) = find_in_all(config, login).await?;
+    let file = match JournalFile::open(&config.journal, Owner::all(&config.databases), LOCK_WAIT).await {
         Err(JournalError::Locked { .. }) => return Err(OperateError::Locked),
         other => other?,
     };
+    let journal = file.of(&database.name).await?;
     let (id, name) = (user.id, printable(login));
     let said = if hold {
         let new = journal.hold(id, login, "held by an operator", clock::now()).await?;
@@ -79,6 +85,26 @@ async fn change(config: &Config, login: &str, hold: bool) -> Result<String, Oper
     info!(user.id = %id, "{}", said.trim_end());
     journal.close().await?;
     Ok(said)
+}
+
+/// The one database that has the user, and the user.
+async fn find_in_all<'c>(config: &'c Config, login: &str) -> Result<(&'c DatabaseConfig, User), OperateError> {
+    let mut found = Vec::new();
+    for database in config.selected() {
+        match find(&Reader::connect(database).await?, login).await {
+            Ok(user) => found.push((database, user)),
+            Err(OperateError::NoSuchUser(_)) if config.has_several() => {}
+            Err(OperateError::Store(source)) if config.has_several() => {
+                return Err(OperateError::Unanswered { database: printable(&database.name).into_owned(), source });
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    if found.len() > 1 {
+        let names: Vec<_> = found.iter().map(|(database, _)| printable(&database.name)).collect();
+        return Err(OperateError::Which { login: printable(login).into_owned(), databases: names.join(", ") });
+    }
+    found.pop().ok_or_else(|| OperateError::NoSuchUser(printable(login).into_owned()))
 }
 
 /// The one real user with this login.

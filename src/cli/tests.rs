@@ -21,13 +21,13 @@ fn the_definition_is_consistent() {
 
 #[test]
 fn without_arguments_it_is_the_daemon() {
-    assert_eq!(parse("").unwrap(), Cli { config: "config.yaml".into(), mode: Mode::Daemon });
+    assert_eq!(parse("").unwrap(), Cli { config: "config.yaml".into(), database: None, mode: Mode::Daemon });
 }
 
 #[test]
 fn the_configuration_file_may_be_named_before_or_after_a_command() {
     for line in ["--config x.yaml doctor", "doctor --config x.yaml"] {
-        assert_eq!(parse(line).unwrap(), Cli { config: "x.yaml".into(), mode: Mode::Doctor { mail_test: None } }, "{line}");
+        assert_eq!(parse(line).unwrap(), Cli { config: "x.yaml".into(), database: None, mode: Mode::Doctor { mail_test: None } }, "{line}");
     }
 }
 

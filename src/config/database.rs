@@ -55,9 +55,6 @@ pub(super) fn databases<'a>(field: &Field<'a>) -> Option<Vec<Entry<'a>>> {
             }
         }
     }
-    for second in items.iter().skip(1) {
-        second.problem("a second database is not yet supported; run one instance for each");
-    }
     (!entries.is_empty()).then_some(entries)
 }
 

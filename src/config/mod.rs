@@ -49,6 +49,8 @@ pub struct Config {
     /// `None`: changes reach everybody whom a policy owns.
     pub pilot: Option<Pilot>,
     pub databases: Vec<DatabaseConfig>,
+    /// The one that a command is about; `None`: all.
+    pub only: Option<String>,
     pub schedule: Schedule,
     pub limits: GlobalLimits,
     pub mail: MailConfig,
@@ -280,6 +282,16 @@ pub struct Problem {
 }
 
 impl Config {
+    /// The databases that a command is about.
+    pub fn selected(&self) -> impl Iterator<Item = &DatabaseConfig> {
+        self.databases.iter().filter(|database| self.only.as_ref().is_none_or(|only| *only == database.name))
+    }
+
+    /// Whether what is told has to say of which database.
+    pub fn has_several(&self) -> bool {
+        self.databases.len() > 1
+    }
+
     /// # Errors
     /// All that is wrong with the file, as far as one reading can tell.
     pub fn load(path: &Path) -> Result<Config, ConfigProblems> {

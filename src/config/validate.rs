@@ -67,6 +67,7 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
         mode,
         pilot,
         databases,
+        only: None,
         schedule,
         limits: limits.global,
         mail: mail.config?,

@@ -1,7 +1,8 @@
-//! Runs until stopped: leads, recovers, compares everything, and then looks for new users every few seconds. Each failure
+//! Runs until stopped. For each database (`tenants.rs`): leads, recovers, compares everything, and then looks for new users every few seconds. Each failure
 //! is waited out with a growing pause; the next pass is the retry.
 
 use std::ops::Deref;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,12 +11,12 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::{self, Config, DatabaseConfig};
-use crate::deliver::{Delivery, Desk, Mode};
-use crate::domain::{Timestamp, UserId};
+use crate::config::{Config, DatabaseConfig};
+use crate::deliver::Outlet;
+use crate::domain::UserId;
 use crate::http::{self, Health};
 use crate::inventory::Counts;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, JournalFile};
 use crate::logging::chain;
 use crate::metrics::Metrics;
 use crate::plan::tripwires::Tripwire;
@@ -27,11 +28,12 @@ use crate::store::{Check, CheckVerdict, Leadership, Reader, Store, StoreError};
 mod observe;
 mod said;
 mod schedule;
+mod tenants;
 mod watermark;
 
-use observe::Observer;
 use said::{News, Said};
 use schedule::{backoff, jittered, until_resync};
+use tenants::Lot;
 use watermark::Watermark;
 
 /// When a full comparison that a tripwire stopped is tried again, if its own time does not come sooner.
@@ -53,6 +55,8 @@ pub enum DaemonError {
     Inspection(String),
     #[error("what an earlier run left behind could not be resolved")]
     Recovery(#[source] PassError),
+    #[error("a part of the daemon ended by itself")]
+    Task(#[source] tokio::task::JoinError),
 }
 
 /// The daemon that changes what differs.
@@ -66,7 +70,15 @@ impl Deref for Daemon {
     }
 }
 
-/// What both daemons share: nothing of it can change anything.
+/// What all databases have in common.
+struct Common {
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    stop: watch::Receiver<bool>,
+}
+
+/// What both daemons share, for one database: nothing of it can change anything.
 struct Shared {
     config: Arc<Config>,
     database: DatabaseConfig,
@@ -74,6 +86,10 @@ struct Shared {
     health: Arc<Health>,
     stop: watch::Receiver<bool>,
     said: Mutex<Said>,
+    lot: Arc<Lot>,
+    /// Tries in a row at a database that only a person can mend, and what was told of it.
+    tries: AtomicU32,
+    complaint: Mutex<Option<String>>,
 }
 
 /// Runs until `stop` says so.
@@ -81,8 +97,7 @@ struct Shared {
 /// # Errors
 /// When something is wrong that a person has to mend. What passes by itself is waited out.
 pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
-    let database = config.databases[0].clone(); // the configuration demands exactly one
-    let health = Arc::new(Health::new([database.name.as_str()]));
+    let health = Arc::new(Health::new(config.databases.iter().map(|database| database.name.as_str())));
     if let Some(listen) = config.http {
         let server = http::bind(listen).await.map_err(DaemonError::Http)?;
         let serving = server.serve(health.clone(), metrics.clone(), wait_for(stop.clone()));
@@ -92,27 +107,49 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, stop: watch::Receiv
             }
         });
     }
-    let mode = config.mode;
-    let shared = Shared { config, database, metrics, health, stop, said: Mutex::default() };
-    match mode {
-        config::Mode::Enforce => Daemon(shared).live().await,
-        config::Mode::Observe => Observer::new(shared).await?.live().await,
+    tenants::all(Common { config, metrics, health, stop }).await
+}
+
+async fn pause(stop: &watch::Receiver<bool>, span: Duration) {
+    tokio::select! {
+        () = sleep(span) => {}
+        () = wait_for(stop.clone()) => {}
     }
 }
 
 impl Shared {
+    fn new(common: &Common, database: &DatabaseConfig, lot: &Arc<Lot>) -> Shared {
+        Shared {
+            config: common.config.clone(),
+            database: database.clone(),
+            metrics: common.metrics.clone(),
+            health: common.health.clone(),
+            stop: common.stop.clone(),
+            said: Mutex::default(),
+            lot: lot.clone(),
+            tries: AtomicU32::new(0),
+            complaint: Mutex::default(),
+        }
+    }
+
     /// `forbids` says which failed checks end it.
     async fn inspect(&self, reader: &Reader, forbids: fn(&Check) -> bool) -> Result<(), DaemonError> {
         let mut failed = Vec::new();
-        for check in reader.inspect().await {
+        let checks = reader.inspect().await;
+        let known = self.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for check in checks {
+            let said = format!("{}: {} → {}", check.name, check.found, check.advice);
             match check.verdict {
                 CheckVerdict::Ok => {}
-                CheckVerdict::Warning => warn!("Inspection: {}: {} → {}", check.name, check.found, check.advice),
-                CheckVerdict::Failed if !forbids(&check) => warn!("Inspection: {}: {} → {}", check.name, check.found, check.advice),
-                CheckVerdict::Failed => {
-                    error!("Inspection: {}: {} → {}", check.name, check.found, check.advice);
-                    failed.push(format!("{}: {} → {}", check.name, check.found, check.advice));
+                CheckVerdict::Failed if forbids(&check) => {
+                    // What is tried again and again is said once.
+                    if !known.as_ref().is_some_and(|known| known.contains(&said)) {
+                        error!("Inspection: {said}");
+                    }
+                    failed.push(said);
                 }
+                CheckVerdict::Warning | CheckVerdict::Failed if known.is_some() => {}
+                CheckVerdict::Warning | CheckVerdict::Failed => warn!("Inspection: {said}"),
             }
         }
         if failed.is_empty() { Ok(()) } else { Err(DaemonError::Inspection(failed.join(" | "))) }
@@ -158,56 +195,33 @@ impl Shared {
     }
 
     async fn pause(&self, span: Duration) {
-        tokio::select! {
-            () = sleep(span) => {}
-            () = wait_for(self.stop.clone()) => {}
-        }
+        pause(&self.stop, span).await;
     }
 }
 
 impl Daemon {
-    async fn live(mut self) -> Result<(), DaemonError> {
-        let Some(journal) = self.journal().await? else { return Ok(()) };
+    async fn live(mut self, journal: JournalFile, outlet: Outlet) -> Result<(), DaemonError> {
         let mut failures = 0;
-        // An outage of the mail server outlives a connection to the database.
-        let mut down_since = None;
         while !self.stopping() {
-            match self.reign(&journal, &mut failures, &mut down_since).await {
+            match self.reign(&journal, &outlet, &mut failures).await {
                 Ok(()) => break,
                 Err(DaemonError::Store(e)) if e.is_transient() => {
                     failures += 1;
                     self.unavailable(&e);
                     self.pause(jittered(backoff(failures), 0.2, rand::random())).await;
                 }
-                Err(other) => return Err(other),
+                Err(other) => {
+                    let again = self.broke(other)?;
+                    self.pause(again).await;
+                }
             }
         }
-        journal.checkpoint().await?;
-        info!("Stopped");
         Ok(())
     }
 
-    /// Takes the journal's file lock; as standby until it is free. `None`: stopped before.
-    async fn journal(&mut self) -> Result<Option<Journal>, DaemonError> {
-        let mut told = false;
-        while !self.stopping() {
-            match Journal::open(&self.config.journal, &self.database.name, &self.database.identity(), Duration::ZERO).await {
-                Ok(journal) => return Ok(Some(journal)),
-                Err(JournalError::Locked { .. }) => {
-                    if !std::mem::replace(&mut told, true) {
-                        info!("Standing by: another instance holds the journal {}", self.config.journal.path.display());
-                        self.health.standby(&self.database.name);
-                    }
-                    self.pause(STANDBY).await;
-                }
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(None)
-    }
-
     /// From gaining the lead to losing it, or to the stop.
-    async fn reign(&mut self, journal: &Journal, failures: &mut u32, down_since: &mut Option<Timestamp>) -> Result<(), DaemonError> {
+    async fn reign(&mut self, file: &JournalFile, outlet: &Outlet, failures: &mut u32) -> Result<(), DaemonError> {
+        let journal = file.of(&self.database.name).await?;
         let store = Arc::new(Store::connect(&self.database).await?);
         // What passes by itself is waited out; whatever else is wrong the inspection tells, with what to do about it.
         if let Err(e) = store.reader().clock().await
@@ -216,20 +230,13 @@ impl Daemon {
             return Err(e.into());
         }
         self.inspect(store.reader(), Check::forbids_pass).await?;
+        self.lot.works(&self.database.name);
         let Some(lead) = self.lead(&store).await? else { return Ok(()) };
         self.metrics.leader(&self.database.name, true);
         info!("Leading on database {}", self.database.name);
-        let desk = Desk {
-            journal: journal.clone(),
-            store: store.clone(),
-            config: self.config.clone(),
-            database: self.database.name.clone(),
-            metrics: self.metrics.clone(),
-        };
-        let delivery = Delivery::start(desk, Mode::Daemon, *down_since);
-        let ended = self.passes(journal, &store, &lead, &delivery, failures).await;
-        *down_since = delivery.down_since();
-        delivery.stop().await;
+        outlet.serve(&self.database.name, &journal, &store);
+        let ended = self.passes(&journal, &store, &lead, outlet, failures).await;
+        outlet.leave(journal.book());
         self.metrics.leader(&self.database.name, false);
         ended
     }
@@ -255,7 +262,7 @@ impl Daemon {
         journal: &Journal,
         store: &Store,
         lead: &Leadership,
-        delivery: &Delivery,
+        outlet: &Outlet,
         failures: &mut u32,
     ) -> Result<(), DaemonError> {
         let mut watermark = Watermark::default();
@@ -266,8 +273,8 @@ impl Daemon {
             let now = clock::now();
             let above = if Instant::now() >= resync_at { None } else { watermark.at(now) };
             let kind = if above.is_some() { PassKind::Poll } else { PassKind::Resync };
-            let ask = Ask { above, counts, undelivered_since: delivery.down_since(), ..Ask::full(kind, now) };
-            let (report, newest) = self.pass(journal, store, lead, &delivery.ring(), &ask).await?;
+            let ask = Ask { above, counts, undelivered_since: outlet.down_since(), ..Ask::full(kind, now) };
+            let (report, newest) = self.pass(journal, store, lead, &outlet.ring(), &ask).await?;
             let unasked = report.is_stopped() && report.counts.is_none();
             let Some(newest) = newest.filter(|_| report.error.is_none() && !unasked) else {
                 // The connection lives, and yet the pass ended early, or was stopped by what the database says of itself: it
@@ -277,6 +284,7 @@ impl Daemon {
                 continue;
             };
             *failures = 0;
+            self.mended();
             counts = report.counts.or(counts).map(|counts| grown(counts, &self.database, &report));
             if kind == PassKind::Resync {
                 if !report.is_stopped() && watermark.is_behind(newest.0) {

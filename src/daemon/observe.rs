@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::schedule::{self, backoff, jittered, until_resync};
 use super::{DaemonError, Shared, wait_for};
 use crate::clock;
-use crate::journal::JournalReader;
+use crate::journal::{JournalReader, Owner};
 use crate::logging::chain;
 use crate::reconcile::{self, Ask, Watch};
 use crate::report::{ChangeOutcome, PassKind, PassOutcome, PolicyReport, Report};
@@ -20,15 +20,15 @@ use crate::store::{Check, Reader};
 
 pub(super) struct Observer {
     shared: Shared,
-    reader: Reader,
+    /// `None` before the first comparison.
+    reader: Option<Reader>,
     /// Opened anew for each comparison: there may be none yet. `None`: nothing is known of anybody.
     journal: Option<JournalReader>,
 }
 
 impl Observer {
-    pub(super) async fn new(shared: Shared) -> Result<Observer, DaemonError> {
-        let reader = Reader::connect(&shared.database).await?;
-        Ok(Observer { shared, reader, journal: None })
+    pub(super) fn new(shared: Shared) -> Observer {
+        Observer { shared, reader: None, journal: None }
     }
 
     /// Previews until stopped.
@@ -45,6 +45,7 @@ impl Observer {
             let again = match ended {
                 Ok(report) if report.error.is_none() => {
                     failures = 0;
+                    self.shared.mended();
                     let schedule = &self.shared.config.schedule;
                     jittered(until_resync(&schedule.resync, schedule::utc(clock::now())), schedule.jitter, rand::random())
                 }
@@ -57,31 +58,35 @@ impl Observer {
                     warn!(error.kind = e.kind(), "The journal cannot be read now, trying again soon: {}", chain(&e));
                     after(&mut failures)
                 }
-                Err(other) => return Err(other),
+                Err(other) => self.shared.broke(other)?,
             };
             self.shared.pause(again).await;
         }
-        info!("Stopped");
         Ok(())
     }
 
     async fn comparison(&mut self, inspected: &mut bool) -> Result<Report, DaemonError> {
         let Shared { config, database, metrics, .. } = &self.shared;
+        let reader = match &self.reader {
+            Some(reader) => reader,
+            None => self.reader.insert(Reader::connect(database).await?),
+        };
         // What passes by itself is waited out; whatever else is wrong the inspection tells.
-        if let Err(e) = self.reader.pulse().await
+        if let Err(e) = reader.pulse().await
             && e.is_transient()
         {
             return Err(e.into());
         }
         if !*inspected {
-            self.shared.inspect(&self.reader, Check::forbids_preview).await?;
+            self.shared.inspect(reader, Check::forbids_preview).await?;
             *inspected = true;
+            self.shared.lot.works(&database.name);
         }
-        self.journal = JournalReader::open(&config.journal, &database.identity()).await?;
+        self.journal = JournalReader::open(&config.journal, Owner::all(&config.databases), &database.name).await?;
         let ask = Ask::full(PassKind::Resync, clock::now());
         metrics.pass_started(&database.name, ask.kind, ask.utc);
         let watch = Watch { progress: &|_, _| {}, line: &|_| {}, committed: &Notify::new(), stop: &|| false };
-        let report = reconcile::preview(&self.reader, self.journal.as_ref(), config, database, &ask, &watch).await;
+        let report = reconcile::preview(reader, self.journal.as_ref(), config, database, &ask, &watch).await;
         metrics.pass(&report, clock::now());
         self.told(&report);
         Ok(report)

@@ -28,6 +28,11 @@ pub(super) fn backoff(failures: u32) -> Duration {
     Duration::from_secs(1u64 << failures.saturating_sub(1).min(6)).min(Duration::from_secs(60))
 }
 
+/// The pause after `tries` at a database that only a person can mend: 5 s, doubling, at most five minutes.
+pub(super) fn patience(tries: u32) -> Duration {
+    Duration::from_secs(5u64 << tries.saturating_sub(1).min(6)).min(Duration::from_secs(300))
+}
+
 /// UTC as the schedule needs it.
 pub(super) fn utc(now: Timestamp) -> DateTime<Utc> {
     DateTime::from_timestamp(now.0, 0).unwrap_or_default()

@@ -1,5 +1,7 @@
 //! What holds delivery up.
 
+use std::sync::Arc;
+
 use crate::journal::JournalError;
 use crate::store::StoreError;
 
@@ -8,15 +10,15 @@ use crate::store::StoreError;
 pub(super) enum Trouble {
     #[error("the journal failed")]
     Journal(#[from] JournalError),
-    #[error("the database could not be asked which credentials still stand")]
-    Database(#[from] StoreError),
+    #[error("the database {database} could not be asked which credentials still stand")]
+    Database { database: Arc<str>, source: StoreError },
 }
 
 impl Trouble {
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Trouble::Journal(e) => e.kind(),
-            Trouble::Database(e) => e.kind(),
+            Trouble::Database { source, .. } => source.kind(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
+use super::book::Book;
 use super::error::JournalError;
 use super::{Announcement, ExistingPin, NewIssuance};
 use crate::domain::pin::digest_of;
@@ -13,8 +14,6 @@ use crate::seal::{Fingerprints, SealError, Sealer, derive};
 pub(super) struct Seals {
     sealer: Sealer,
     prints: Fingerprints,
-    /// The name that the database had when the journal was made; part of each fingerprint, so it must never change.
-    pub(super) database: String,
 }
 
 /// Wiped once the mail is accepted.
@@ -41,24 +40,23 @@ const BEFORE: &[u8] = b"credkeeper journal before-image";
 const CHECK: &[u8] = b"credkeeper journal check";
 
 impl Seals {
-    pub(super) fn new(master: &Key, database: String) -> Seals {
+    pub(super) fn new(master: &Key) -> Seals {
         Seals {
             sealer: Sealer::new(derive(master, "credkeeper journal: sealed values, 1")),
             prints: Fingerprints::new(&derive(master, "credkeeper journal: fingerprints, 1")),
-            database,
         }
     }
 
-    pub(super) fn fingerprint(&self, user: UserId, stored: &StoredValue) -> [u8; 16] {
-        self.prints.of(&self.database, user, stored)
+    pub(super) fn fingerprint(&self, book: &Book, user: UserId, stored: &StoredValue) -> [u8; 16] {
+        self.prints.of(&book.salt, user, stored)
     }
 
-    /// The fingerprint of a freed PIN: of no user, and the same in every stored form. `None` for a card.
-    pub(super) fn freed_print(&self, stored: &StoredValue) -> Option<[u8; 16]> {
+    /// The fingerprint of a freed PIN: of no user of that database, and the same in every stored form. `None` for a card.
+    pub(super) fn freed_print(&self, book: &Book, stored: &StoredValue) -> Option<[u8; 16]> {
         let digest = digest_of(stored)?;
         // No user has this id: ids of a database are not negative, and a fingerprint with one is another.
         let nobody = UserId(i64::MIN);
-        Some(self.prints.of(&self.database, nobody, &StoredValue::new(format!("freed {digest:032x}"))))
+        Some(self.prints.of(&book.salt, nobody, &StoredValue::new(format!("freed {digest:032x}"))))
     }
 
     /// A sealed value that only says whether the key is the right one.
@@ -265,7 +263,7 @@ mod tests {
 
     #[test]
     fn both_sealed_values_open_in_their_own_row_for_their_own_user_only() {
-        let seals = Seals::new(&Key::new([1; 32]), "main".to_owned());
+        let seals = Seals::new(&Key::new([1; 32]));
         let (id, user) = (IssuanceId(4), UserId(7));
         let new = renewed(7, "123456", "PINold");
         let secret = seals.secret(id, &new).unwrap().unwrap();
@@ -285,13 +283,13 @@ mod tests {
             assert!(matches!(seals.open_before(other_id, other_user, &before), Err(JournalError::Unseal { .. })));
         }
         assert!(matches!(seals.open_secret(id, user, mid(), &before), Err(JournalError::Unseal { .. })), "the other purpose");
-        let strange = Seals::new(&Key::new([2; 32]), "main".to_owned());
+        let strange = Seals::new(&Key::new([2; 32]));
         assert!(matches!(strange.open_secret(id, user, mid(), &secret), Err(JournalError::Unseal { .. })), "another key");
     }
 
     #[test]
     fn texts_that_json_must_escape_come_back_as_they_were() {
-        let seals = Seals::new(&Key::new([1; 32]), "main".to_owned());
+        let seals = Seals::new(&Key::new([1; 32]));
         let mut new = announced(7, "0042");
         if let Some(a) = new.announcement.as_mut() {
             a.name = "Ž \"x\" \\ \u{1} \n".repeat(30);

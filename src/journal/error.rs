@@ -28,7 +28,7 @@ pub enum JournalError {
     #[error("the journal {} was made by an older credkeeper", path.display())]
     Older { path: PathBuf },
     /// A restored database or another one: what the journal knows would be wrong there.
-    #[error("the journal {} belongs to the database “{recorded}”, not to “{given}”", path.display())]
+    #[error("the journal {} knows the database of this name as “{recorded}”, not as “{given}”", path.display())]
     OtherDatabase { path: PathBuf, recorded: String, given: String },
     #[error("cannot look for the journal {}", path.display())]
     Inspect { path: PathBuf, source: io::Error },
@@ -107,8 +107,8 @@ impl JournalError {
             JournalError::NotAJournal { .. } => "correct journal.path, or move that file away",
             JournalError::Newer { .. } => "run that newer version again, or name another journal in journal.path",
             JournalError::OtherDatabase { .. } => {
-                "name another file in journal.path: each database has a journal of its own; if it is the same database under a new name, let \
-                 `credkeeper status` show under the old name that no mail waits, then move the journal away"
+                "if it is another database, give it a name in the configuration that the journal does not know yet; if it is the same one \
+                 under a new address, let `credkeeper status` show with the old address that no mail waits, then do the same"
             }
             JournalError::Lock { source, .. }
             | JournalError::Inspect { source, .. }

@@ -7,8 +7,8 @@
 //! yes                   no      refuses                         refuses
 //! yes                   yes     opens the check value with it, refuses if that fails
 //! ```
-//! A file without tables is what a crash on the first start leaves, so it counts as absent; tables and the database's
-//! identity come in one transaction. The key comes first, because a journal whose key is lost could never be read again.
+//! A file without tables is what a crash on the first start leaves, so it counts as absent; its
+//! tables come in one transaction. The key comes first, because a journal whose key is lost could never be read again.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -20,14 +20,14 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, pa
 use super::JournalPlace;
 use super::blob::Seals;
 use super::error::{Doing, JournalError};
-use super::ledger::Tally;
-use super::{Lane, View, Writer};
+use super::ledger::Tallies;
+use super::{BookId, Lane, View, Writer};
 use crate::domain::Key;
 use crate::seal;
 
 /// In the header of the file, so that `file` and we can tell a journal from any other SQLite file: “crkp”.
 const APPLICATION_ID: i64 = 0x6372_6b70;
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// State lies on the batch until a row differs: most batches are committed with one small write (protocol-cost.md §2).
@@ -105,6 +105,40 @@ CREATE INDEX freed_issuance ON freed (issuance);
 CREATE INDEX freed_until ON freed (until);
 ";
 
+/// What version 3 brought: a book for each database (`book.rs`). What an older journal holds is that of its only one.
+const SINCE_3: &str = "
+CREATE TABLE database (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    salt TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    -- The figures of the last full pass that came through.
+    baseline TEXT
+);
+INSERT INTO database (id, name, salt, identity, baseline)
+    SELECT 1, d.value, d.value, i.value, (SELECT value FROM meta WHERE name = 'last_full_pass')
+    FROM meta d JOIN meta i ON d.name = 'database' AND i.name = 'identity';
+DELETE FROM meta WHERE name IN ('database', 'identity', 'last_full_pass');
+ALTER TABLE batch ADD COLUMN database INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE issuance ADD COLUMN database INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE pass ADD COLUMN database INTEGER NOT NULL DEFAULT 1;
+DROP INDEX issuance_one_open;
+DROP INDEX issuance_user;
+DROP INDEX issuance_queue;
+DROP INDEX issuance_replaced;
+CREATE UNIQUE INDEX issuance_one_open ON issuance (database, user) WHERE open = 1;
+CREATE INDEX issuance_user ON issuance (database, user);
+CREATE INDEX issuance_queue ON issuance (database, lane, next_attempt) WHERE open = 1;
+CREATE INDEX issuance_replaced ON issuance (database, policy) WHERE replaced > 0;
+ALTER TABLE hold RENAME TO hold_of_one;
+CREATE TABLE hold (
+    database INTEGER NOT NULL, user INTEGER NOT NULL, login TEXT NOT NULL, since INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (database, user)
+);
+INSERT INTO hold SELECT 1, user, login, since, reason FROM hold_of_one;
+DROP TABLE hold_of_one;
+";
+
 /// Takes the lock of the one writer; `None` while another process has it. It goes with the file handle, however the process ends.
 pub(super) fn try_lock(journal: &Path) -> Result<Option<File>, JournalError> {
     let path = seal::suffixed(journal, ".lock");
@@ -138,12 +172,12 @@ pub(super) fn open_writer(place: &JournalPlace, lock: File) -> Result<Writer, Jo
     set_up_writing(&db).map_err(|source| JournalError::Open { path: path.clone(), source })?;
     if !has_tables {
         make_private(path)?;
-        create(&mut db, place, &key)?;
+        create(&mut db, &key)?;
     }
     upgrade(&mut db)?;
     let view = view(db, place, &key)?;
-    let tally = Tally::count(&view.db)?;
-    Ok(Writer { view, tally, turn: Lane::Poll, _lock: lock })
+    let tallies = Tallies::count(&view.db)?;
+    Ok(Writer { view, tallies, turn: Lane::Poll, served: BookId(0), _lock: lock })
 }
 
 /// What a reader needs to have checked; `None` if there is no journal yet. Makes and changes nothing.
@@ -206,16 +240,15 @@ fn has_tables(db: &Connection, path: &Path) -> Result<bool, JournalError> {
     }
 }
 
-fn create(db: &mut Connection, place: &JournalPlace, key: &Key) -> Result<(), JournalError> {
-    let check = Seals::new(key, String::new()).check_value()?;
+fn create(db: &mut Connection, key: &Key) -> Result<(), JournalError> {
+    let check = Seals::new(key).check_value()?;
     let mut fill = || -> Result<(), rusqlite::Error> {
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tx.execute_batch(SCHEMA)?;
         tx.execute_batch(SINCE_2)?;
+        tx.execute_batch(SINCE_3)?;
         let mut meta = tx.prepare("INSERT INTO meta (name, value) VALUES (?1, ?2)")?;
         meta.execute(params!["check", check])?;
-        meta.execute(params!["database", place.database])?;
-        meta.execute(params!["identity", place.identity])?;
         meta.execute(params!["last_issuance", 0])?;
         drop(meta);
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -233,7 +266,10 @@ fn upgrade(db: &mut Connection) -> Result<(), JournalError> {
     }
     let mut change = || -> Result<(), rusqlite::Error> {
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        tx.execute_batch(SINCE_2)?;
+        if version < 2 {
+            tx.execute_batch(SINCE_2)?;
+        }
+        tx.execute_batch(SINCE_3)?;
         tx.pragma_update(None, "user_version", VERSION)?;
         tx.commit()
     };
@@ -248,13 +284,9 @@ fn view(db: Connection, place: &JournalPlace, key: &Key) -> Result<View, Journal
     if version < VERSION {
         return Err(JournalError::Older { path: place.path.clone() });
     }
-    let seals = Seals::new(key, meta(&db, "database")?);
+    let seals = Seals::new(key);
     if !seals.fits(&meta::<Vec<u8>>(&db, "check")?) {
         return Err(JournalError::KeyWrong { journal: place.path.clone(), key: place.key.clone() });
-    }
-    let recorded: String = meta(&db, "identity")?;
-    if recorded != place.identity {
-        return Err(JournalError::OtherDatabase { path: place.path.clone(), recorded, given: place.identity.clone() });
     }
     Ok(View { db, seals })
 }

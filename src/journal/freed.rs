@@ -3,17 +3,26 @@
 
 use rusqlite::{Transaction, params};
 
+use super::blob::Seals;
+use super::book::Book;
 use super::error::{Doing, JournalError};
 use super::{NewIssuance, View};
 use crate::domain::{IssuanceId, StoredValue, Timestamp};
 
 /// Within the transaction that writes down the issuance: should that turn out never to have happened, [`forget`] is called.
-pub(super) fn note(tx: &Transaction<'_>, seals: &super::Seals, id: IssuanceId, new: &NewIssuance, now: Timestamp) -> rusqlite::Result<()> {
+pub(super) fn note(
+    tx: &Transaction<'_>,
+    seals: &Seals,
+    book: &Book,
+    id: IssuanceId,
+    new: &NewIssuance,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     if new.quarantine.is_zero() {
         return Ok(());
     }
     let until = now.plus(new.quarantine);
-    for print in new.freed().iter().filter_map(|pin| seals.freed_print(&pin.value)) {
+    for print in new.freed().iter().filter_map(|pin| seals.freed_print(book, &pin.value)) {
         tx.prepare_cached(
             "INSERT INTO freed (print, issuance, until) VALUES (?1, ?2, ?3) \
              ON CONFLICT (print) DO UPDATE SET issuance = excluded.issuance, until = max(until, excluded.until)",
@@ -34,7 +43,7 @@ pub(super) fn expire(tx: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<(
 }
 
 impl View {
-    pub(super) fn quarantined(&self, pins: &[StoredValue], now: Timestamp) -> Result<Vec<bool>, JournalError> {
+    pub(super) fn quarantined(&self, book: &Book, pins: &[StoredValue], now: Timestamp) -> Result<Vec<bool>, JournalError> {
         const WHAT: &str = "freed PINs";
         let any: bool = self
             .db
@@ -45,7 +54,7 @@ impl View {
             return Ok(vec![false; pins.len()]);
         }
         let mut held = self.db.prepare_cached("SELECT 1 FROM freed WHERE print = ?1 AND until > ?2").reading(WHAT)?;
-        let is_held = |pin: &StoredValue| match self.seals.freed_print(pin) {
+        let is_held = |pin: &StoredValue| match self.seals.freed_print(book, pin) {
             Some(print) => held.exists(params![print, now.0]),
             None => Ok(false),
         };

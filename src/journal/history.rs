@@ -2,10 +2,10 @@
 
 use rusqlite::{Params, Row};
 
-use super::View;
 use super::error::{Doing, JournalError};
 use super::issue::{KIND_CODE, KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PASSWORD, KIND_PIN, state_of};
 use super::state::State;
+use super::{BookId, View};
 use crate::domain::{IssuanceId, PassId, PolicyName, Timestamp, UserId, WallClock};
 
 /// One issuance, told without its secrets.
@@ -35,15 +35,15 @@ pub struct HistoryRow {
 
 impl View {
     /// The user's issuances, newest first.
-    pub(super) fn user_history(&self, user: UserId, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
-        self.history("WHERE i.user = ?1 ORDER BY i.id DESC LIMIT ?2", (user.0, limit as i64))
+    pub(super) fn user_history(&self, book: BookId, user: UserId, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
+        self.history("WHERE i.database = ?1 AND i.user = ?2 ORDER BY i.id DESC LIMIT ?3", (book.0, user.0, limit as i64))
     }
 
     /// Issuances whose mail is not accepted yet, or never will be; oldest first.
-    pub(super) fn unfinished(&self, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
-        let condition = "WHERE coalesce(i.state, b.state) IN (?1, ?2, ?3) ORDER BY i.id LIMIT ?4";
+    pub(super) fn unfinished(&self, book: BookId, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
+        let condition = "WHERE i.database = ?1 AND coalesce(i.state, b.state) IN (?2, ?3, ?4) ORDER BY i.id LIMIT ?5";
         let [planned, committed, undeliverable] = [State::Planned, State::Committed, State::Undeliverable].map(State::as_str);
-        self.history(condition, (planned, committed, undeliverable, limit as i64))
+        self.history(condition, (book.0, planned, committed, undeliverable, limit as i64))
     }
 
     fn history(&self, condition: &str, params: impl Params) -> Result<Vec<HistoryRow>, JournalError> {

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::error::{Doing, JournalError};
-use super::{View, Writer};
+use super::{BookId, View, Writer};
 use crate::domain::{Timestamp, UserId};
 
 /// A user on hold.
@@ -17,37 +17,37 @@ pub struct Hold {
 }
 
 impl Writer {
-    pub(super) fn hold(&mut self, user: UserId, login: &str, reason: &str, now: Timestamp) -> Result<bool, JournalError> {
+    pub(super) fn hold(&mut self, book: BookId, user: UserId, login: &str, reason: &str, now: Timestamp) -> Result<bool, JournalError> {
         self.view
             .db
-            .prepare_cached("INSERT INTO hold (user, login, since, reason) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")
-            .and_then(|mut s| s.execute(params![user.0, login, now.0, reason]))
+            .prepare_cached("INSERT INTO hold (database, user, login, since, reason) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")
+            .and_then(|mut s| s.execute(params![book.0, user.0, login, now.0, reason]))
             .map(|inserted| inserted > 0)
             .writing("a hold")
     }
 
-    pub(super) fn release(&mut self, user: UserId) -> Result<bool, JournalError> {
+    pub(super) fn release(&mut self, book: BookId, user: UserId) -> Result<bool, JournalError> {
         self.view
             .db
-            .prepare_cached("DELETE FROM hold WHERE user = ?1")
-            .and_then(|mut s| s.execute([user.0]))
+            .prepare_cached("DELETE FROM hold WHERE database = ?1 AND user = ?2")
+            .and_then(|mut s| s.execute([book.0, user.0]))
             .map(|deleted| deleted > 0)
             .writing("the end of a hold")
     }
 }
 
 impl View {
-    pub(super) fn holds(&self, limit: usize) -> Result<Vec<Hold>, JournalError> {
+    pub(super) fn holds(&self, book: BookId, limit: usize) -> Result<Vec<Hold>, JournalError> {
         const WHAT: &str = "holds";
-        let sql = "SELECT user, login, since, reason FROM hold ORDER BY since DESC, user LIMIT ?1";
+        let sql = "SELECT user, login, since, reason FROM hold WHERE database = ?1 ORDER BY since DESC, user LIMIT ?2";
         let mut rows = self.db.prepare_cached(sql).reading(WHAT)?;
-        rows.query_map([limit as i64], told).and_then(Iterator::collect).reading(WHAT)
+        rows.query_map([book.0, limit as i64], told).and_then(Iterator::collect).reading(WHAT)
     }
 
-    pub(super) fn hold_of(&self, user: UserId) -> Result<Option<Hold>, JournalError> {
+    pub(super) fn hold_of(&self, book: BookId, user: UserId) -> Result<Option<Hold>, JournalError> {
         self.db
-            .prepare_cached("SELECT user, login, since, reason FROM hold WHERE user = ?1")
-            .and_then(|mut s| s.query_row([user.0], told).optional())
+            .prepare_cached("SELECT user, login, since, reason FROM hold WHERE database = ?1 AND user = ?2")
+            .and_then(|mut s| s.query_row([book.0, user.0], told).optional())
             .reading("a hold")
     }
 }

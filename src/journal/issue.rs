@@ -3,9 +3,10 @@
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::blob::{Before, Seals};
+use super::book::Book;
 use super::error::{Doing, JournalError};
 use super::state::{Event, State, next};
-use super::{BatchId, Lane, NewIssuance, PinWritten, View, Writer, file, freed};
+use super::{BatchId, BookId, Lane, NewIssuance, PinWritten, View, Writer, file, freed};
 use crate::domain::{CostCenter, Credential, IssuanceId, PassId, StoredValue, Timestamp, UserId, WallClock};
 
 /// Bits of `issuance.kinds`.
@@ -62,7 +63,13 @@ enum Landed<'a> {
 }
 
 impl Writer {
-    pub(super) fn planned(&mut self, pass: &PassId, issuances: &[NewIssuance], now: Timestamp) -> Result<BatchId, JournalError> {
+    pub(super) fn planned(
+        &mut self,
+        book: &Book,
+        pass: &PassId,
+        issuances: &[NewIssuance],
+        now: Timestamp,
+    ) -> Result<BatchId, JournalError> {
         const WHAT: &str = "a planned batch";
         let View { db, seals } = &mut self.view;
         let tx = immediate(db, WHAT)?;
@@ -73,19 +80,19 @@ impl Writer {
             tx.prepare_cached("UPDATE meta SET value = ?1 WHERE name = 'last_issuance'")
                 .and_then(|mut s| s.execute([end]))
                 .writing(WHAT)?;
-            tx.prepare_cached("INSERT INTO batch (pass, state, first, last, planned_at) VALUES (?1, ?2, ?3, ?4, ?5)")
-                .and_then(|mut s| s.execute(params![pass.0, State::Planned.as_str(), last + 1, end, now.0]))
+            tx.prepare_cached("INSERT INTO batch (database, pass, state, first, last, planned_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+                .and_then(|mut s| s.execute(params![book.id.0, pass.0, State::Planned.as_str(), last + 1, end, now.0]))
                 .writing(WHAT)?;
             batch = tx.last_insert_rowid();
             let mut insert = tx
                 .prepare_cached(
                     "INSERT INTO issuance (id, batch, user, login, policy, kinds, pin_expires, pin_print, replaced, due_since, lane, \
-                     message_id, open, next_attempt, secret, before) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, ?14, ?15)",
+                     message_id, open, next_attempt, secret, before, database) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, ?14, ?15, ?16)",
                 )
                 .writing(WHAT)?;
             for (id, new) in (last + 1..).map(IssuanceId).zip(issuances) {
-                let row = PinColumns::of(new, seals);
+                let row = PinColumns::of(new, seals, book);
                 let kinds = row.kind | other_kinds(new);
                 let inserted = insert.execute(params![
                     id.0,
@@ -103,6 +110,7 @@ impl Writer {
                     now.0,
                     seals.secret(id, new)?,
                     seals.before(id, new)?,
+                    book.id.0,
                 ]);
                 match inserted {
                     Ok(_) => {}
@@ -112,11 +120,11 @@ impl Writer {
                     }
                     Err(source) => return Err(JournalError::Write { what: WHAT, source }),
                 }
-                freed::note(&tx, seals, id, new, now).writing(WHAT)?;
+                freed::note(&tx, seals, book, id, new, now).writing(WHAT)?;
             }
         }
         tx.commit().writing(WHAT)?;
-        self.tally.arrived(State::Planned, issuances.len() as u64);
+        self.tallies.of(book.id).arrived(State::Planned, issuances.len() as u64);
         Ok(BatchId(batch))
     }
 
@@ -136,7 +144,7 @@ impl Writer {
     fn settle(&mut self, batch: BatchId, landed: Landed, now: Timestamp) -> Result<(), JournalError> {
         const WHAT: &str = "the end of a transaction";
         let tx = immediate(&mut self.view.db, WHAT)?;
-        let (state, first, last) = batch_row(&tx, batch)?;
+        let (book, state, first, last) = batch_row(&tx, batch)?;
         let size = (last + 1 - first).max(0) as usize;
         let missing: Vec<i64> = match landed {
             Landed::All => Vec::new(),
@@ -154,19 +162,23 @@ impl Writer {
         }
         .writing(WHAT)?;
         tx.commit().writing(WHAT)?;
-        self.tally.moved(state, State::Abandoned, missing.len() as u64);
-        self.tally.moved(state, State::Unannounced, unannounced as u64);
-        self.tally.moved(state, State::Committed, (size - missing.len() - unannounced) as u64);
+        let tally = self.tallies.of(book);
+        tally.moved(state, State::Abandoned, missing.len() as u64);
+        tally.moved(state, State::Unannounced, unannounced as u64);
+        tally.moved(state, State::Committed, (size - missing.len() - unannounced) as u64);
         Ok(())
     }
 }
 
 impl View {
-    pub(super) fn unresolved(&self) -> Result<Vec<Unresolved>, JournalError> {
+    pub(super) fn unresolved(&self, book: BookId) -> Result<Vec<Unresolved>, JournalError> {
         const WHAT: &str = "unresolved batches";
-        let mut batches = self.db.prepare_cached("SELECT id, first, last FROM batch WHERE state = 'planned' ORDER BY id").reading(WHAT)?;
+        let mut batches = self
+            .db
+            .prepare_cached("SELECT id, first, last FROM batch WHERE state = 'planned' AND database = ?1 ORDER BY id")
+            .reading(WHAT)?;
         let batches: Result<Vec<(i64, i64, i64)>, _> =
-            batches.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).reading(WHAT)?.collect();
+            batches.query_map([book.0], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).reading(WHAT)?.collect();
         let mut rows = self
             .db
             .prepare_cached(
@@ -235,9 +247,9 @@ struct PinColumns {
 }
 
 impl PinColumns {
-    fn of(new: &NewIssuance, seals: &Seals) -> PinColumns {
+    fn of(new: &NewIssuance, seals: &Seals, book: &Book) -> PinColumns {
         let prints = |pins: &mut dyn Iterator<Item = &StoredValue>| {
-            let all: Vec<u8> = pins.flat_map(|value| seals.fingerprint(new.user, value)).collect();
+            let all: Vec<u8> = pins.flat_map(|value| seals.fingerprint(book, new.user, value)).collect();
             (!all.is_empty()).then_some(all)
         };
         // One column holds the prints of all that stands as the row says, whatever its kind.
@@ -308,12 +320,12 @@ pub(super) fn state_of(text: &str) -> Result<State, JournalError> {
     State::parse(text).ok_or(JournalError::NotUnderstood { what: "a state" })
 }
 
-fn batch_row(db: &Connection, batch: BatchId) -> Result<(State, i64, i64), JournalError> {
+fn batch_row(db: &Connection, batch: BatchId) -> Result<(BookId, State, i64, i64), JournalError> {
     const WHAT: &str = "a batch";
     let found = db
-        .prepare_cached("SELECT state, first, last FROM batch WHERE id = ?1")
-        .and_then(|mut s| s.query_row([batch.0], |r| Ok((r.get::<_, String>(0)?, r.get(1)?, r.get(2)?))).optional())
+        .prepare_cached("SELECT state, first, last, database FROM batch WHERE id = ?1")
+        .and_then(|mut s| s.query_row([batch.0], |r| Ok((r.get::<_, String>(0)?, r.get(1)?, r.get(2)?, r.get(3)?))).optional())
         .reading(WHAT)?;
-    let (state, first, last) = found.ok_or(JournalError::NoSuchBatch { batch: batch.0 })?;
-    Ok((state_of(&state)?, first, last))
+    let (state, first, last, book) = found.ok_or(JournalError::NoSuchBatch { batch: batch.0 })?;
+    Ok((BookId(book), state_of(&state)?, first, last))
 }

@@ -1,11 +1,14 @@
 //! What the journal knows of users: facts for the plan, and how many issuances are in which state.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::View;
+use super::book::Book;
 use super::error::{Doing, JournalError};
 use super::issue::{KIND_CODE_REPLACED, KIND_CREDENTIAL, KIND_END, KIND_PASSWORD, KIND_PASSWORD_REPLACED, KIND_PIN, kind_of, state_of};
 use super::state::State;
+use super::{BookId, View};
 use crate::domain::{Credential, Each, PolicyName, Timestamp, UserId};
 use crate::inventory::{Facts, User};
 
@@ -46,7 +49,7 @@ impl PrintRow {
 }
 
 impl View {
-    pub(super) fn facts(&self, users: &[User]) -> Result<Vec<Known>, JournalError> {
+    pub(super) fn facts(&self, book: &Book, users: &[User]) -> Result<Vec<Known>, JournalError> {
         const WHAT: &str = "what is known of users";
         let ids = json_array(users.iter().map(|u| u.id.0));
         let mut newest: Vec<Newest> = users.iter().map(|_| Newest::default()).collect();
@@ -56,10 +59,10 @@ impl View {
                 .db
                 .prepare_cached(
                     "SELECT j.key, i.id, i.policy, i.kinds, i.pin_print, i.pin_expires, coalesce(i.state, b.state), b.planned_at \
-                     FROM json_each(?1) j CROSS JOIN issuance i ON i.user = j.value JOIN batch b ON b.id = i.batch",
+                     FROM json_each(?1) j CROSS JOIN issuance i ON i.database = ?2 AND i.user = j.value JOIN batch b ON b.id = i.batch",
                 )
                 .reading(WHAT)?;
-            let mut rows = rows.query([&ids]).reading(WHAT)?;
+            let mut rows = rows.query(params![ids, book.id.0]).reading(WHAT)?;
             while let Some(row) = rows.next().reading(WHAT)? {
                 let state = state_of(row.get_ref(6).and_then(|v| Ok(v.as_str()?)).reading(WHAT)?)?;
                 let (id, kinds): (i64, i64) = (row.get(1).reading(WHAT)?, row.get(3).reading(WHAT)?);
@@ -82,22 +85,25 @@ impl View {
                 }
             }
         }
-        let mut held = self.db.prepare_cached("SELECT j.key FROM json_each(?1) j CROSS JOIN hold h ON h.user = j.value").reading(WHAT)?;
-        let mut held = held.query([&ids]).reading(WHAT)?;
+        let mut held = self
+            .db
+            .prepare_cached("SELECT j.key FROM json_each(?1) j CROSS JOIN hold h ON h.database = ?2 AND h.user = j.value")
+            .reading(WHAT)?;
+        let mut held = held.query(params![ids, book.id.0]).reading(WHAT)?;
         while let Some(row) = held.next().reading(WHAT)? {
             if let Some(known) = newest.get_mut(index(row).reading(WHAT)?) {
                 known.facts.held = true;
             }
         }
-        Ok(users.iter().zip(newest).map(|(user, newest)| self.known(user, newest)).collect())
+        Ok(users.iter().zip(newest).map(|(user, newest)| self.known(book, user, newest)).collect())
     }
 
     /// What was issued last took the place of everything before; since then, the newest word on a PIN counts.
-    fn known(&self, user: &User, newest: Newest) -> Known {
+    fn known(&self, book: &Book, user: &User, newest: Newest) -> Known {
         let mut rows = newest.rows;
         rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.id));
         let password = user.password.as_ref().filter(|_| rows.iter().any(|row| row.kinds & KIND_PASSWORD != 0)).and_then(|stored| {
-            let print = self.seals.fingerprint(user.id, &stored.value);
+            let print = self.seals.fingerprint(book, user.id, &stored.value);
             rows.iter().find(|row| row.kinds & KIND_PASSWORD != 0 && row.tells_of(&print)).map(|row| row.made)
         });
         rows.retain(|row| row.kinds & (KIND_PIN | KIND_END) != 0);
@@ -109,7 +115,7 @@ impl View {
             if rows.is_empty() {
                 return (None, false);
             }
-            let print = self.seals.fingerprint(user.id, &stored.value);
+            let print = self.seals.fingerprint(book, user.id, &stored.value);
             let told = || rows.iter().filter(|row| row.tells_of(&print));
             let made = told().find(|row| issued(row)).map(|row| row.made);
             (made, told().next().is_some_and(|row| row.expires == stored.expires.map(|e| e.0)))
@@ -118,19 +124,19 @@ impl View {
         Known { pins: pins.collect(), password, facts }
     }
 
-    pub(super) fn replaced_since(&self, policy: &PolicyName, since: Timestamp) -> Result<Each<u64>, JournalError> {
+    pub(super) fn replaced_since(&self, book: BookId, policy: &PolicyName, since: Timestamp) -> Result<Each<u64>, JournalError> {
         const WHAT: &str = "what was replaced";
         let mut statement = self
             .db
             .prepare_cached(
                 "SELECT coalesce(sum(i.replaced), 0), count(*) FILTER (WHERE i.kinds & ?4 <> 0), count(*) FILTER (WHERE i.kinds & ?5 <> 0) \
                  FROM issuance i JOIN batch b ON b.id = i.batch \
-                 WHERE i.policy = ?1 AND (i.replaced > 0 OR i.kinds & (?4 | ?5) <> 0) \
+                 WHERE i.database = ?6 AND i.policy = ?1 AND (i.replaced > 0 OR i.kinds & (?4 | ?5) <> 0) \
                  AND i.id >= (SELECT min(first) FROM batch WHERE planned_at >= ?2) \
                  AND b.planned_at >= ?2 AND coalesce(i.state, b.state) <> ?3",
             )
             .reading(WHAT)?;
-        let asked = params![policy.0, since.0, State::Abandoned.as_str(), KIND_CODE_REPLACED, KIND_PASSWORD_REPLACED];
+        let asked = params![policy.0, since.0, State::Abandoned.as_str(), KIND_CODE_REPLACED, KIND_PASSWORD_REPLACED, book.0];
         let sums: [i64; 3] = statement.query_row(asked, |r| Ok([r.get(0)?, r.get(1)?, r.get(2)?])).reading(WHAT)?;
         let mut replaced = Each::default();
         for (kind, sum) in Credential::ALL.into_iter().zip(sums) {
@@ -139,7 +145,7 @@ impl View {
         Ok(replaced)
     }
 
-    pub(super) fn issued_until(&self, kind: Credential, until: Timestamp) -> Result<Vec<UserId>, JournalError> {
+    pub(super) fn issued_until(&self, book: BookId, kind: Credential, until: Timestamp) -> Result<Vec<UserId>, JournalError> {
         const WHAT: &str = "the age of credentials";
         let in_force: Vec<&str> = State::ALL.into_iter().filter(|s| s.is_in_force()).map(State::as_str).collect();
         let in_force = serde_json::Value::from(in_force).to_string();
@@ -147,24 +153,24 @@ impl View {
             .db
             .prepare_cached(
                 "SELECT DISTINCT i.user FROM issuance i JOIN batch b ON b.id = i.batch \
-                 WHERE i.kinds & ?1 <> 0 AND b.planned_at <= ?2 \
+                 WHERE i.database = ?4 AND i.kinds & ?1 <> 0 AND b.planned_at <= ?2 \
                    AND coalesce(i.state, b.state) IN (SELECT value FROM json_each(?3)) \
-                   AND NOT EXISTS (SELECT 1 FROM issuance n JOIN batch m ON m.id = n.batch WHERE n.user = i.user AND n.id > i.id \
+                   AND NOT EXISTS (SELECT 1 FROM issuance n JOIN batch m ON m.id = n.batch WHERE n.database = ?4 AND n.user = i.user AND n.id > i.id \
                      AND n.kinds & ?1 <> 0 AND coalesce(n.state, m.state) IN (SELECT value FROM json_each(?3))) \
                  ORDER BY i.user",
             )
             .reading(WHAT)?;
-        let found = rows.query_map(params![kind_of(kind), until.0, in_force], |row| row.get(0).map(UserId));
+        let found = rows.query_map(params![kind_of(kind), until.0, in_force, book.0], |row| row.get(0).map(UserId));
         found.and_then(Iterator::collect).reading(WHAT)
     }
 
-    pub(super) fn oldest_open(&self) -> Result<Option<Timestamp>, JournalError> {
+    pub(super) fn oldest_open(&self, book: BookId) -> Result<Option<Timestamp>, JournalError> {
         self.db
             .prepare_cached(
                 "SELECT b.planned_at FROM issuance i JOIN batch b ON b.id = i.batch \
-                 WHERE i.id = (SELECT min(id) FROM issuance INDEXED BY issuance_queue WHERE open = 1)",
+                 WHERE i.id = (SELECT min(id) FROM issuance INDEXED BY issuance_queue WHERE database = ?1 AND open = 1)",
             )
-            .and_then(|mut s| s.query_row([], |r| r.get(0).map(Timestamp)).optional())
+            .and_then(|mut s| s.query_row([book.0], |r| r.get(0).map(Timestamp)).optional())
             .reading("the oldest open issuance")
     }
 }
@@ -203,24 +209,41 @@ pub(super) fn json_array(numbers: impl Iterator<Item = i64>) -> String {
 }
 
 /// The counts by state, kept up with each step and counted once at start.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Tally([u64; State::ALL.len()]);
 
-impl Tally {
-    pub(super) fn count(db: &Connection) -> Result<Tally, JournalError> {
+/// Of each database.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Tallies(BTreeMap<BookId, Tally>);
+
+impl Tallies {
+    pub(super) fn count(db: &Connection) -> Result<Tallies, JournalError> {
         const WHAT: &str = "counts by state";
-        let mut tally = Tally([0; State::ALL.len()]);
+        let mut tallies = Tallies::default();
         let mut rows = db
-            .prepare_cached("SELECT coalesce(i.state, b.state), count(*) FROM issuance i JOIN batch b ON b.id = i.batch GROUP BY 1")
+            .prepare_cached(
+                "SELECT coalesce(i.state, b.state), count(*), i.database FROM issuance i JOIN batch b ON b.id = i.batch GROUP BY 1, 3",
+            )
             .reading(WHAT)?;
         let mut rows = rows.query([]).reading(WHAT)?;
         while let Some(row) = rows.next().reading(WHAT)? {
             let state = state_of(row.get_ref(0).and_then(|v| Ok(v.as_str()?)).reading(WHAT)?)?;
-            tally.0[state as usize] = row.get::<_, i64>(1).reading(WHAT)?.max(0) as u64;
+            let book = BookId(row.get(2).reading(WHAT)?);
+            tallies.of(book).0[state as usize] = row.get::<_, i64>(1).reading(WHAT)?.max(0) as u64;
         }
-        Ok(tally)
+        Ok(tallies)
     }
 
+    pub(super) fn of(&mut self, book: BookId) -> &mut Tally {
+        self.0.entry(book).or_default()
+    }
+
+    pub(super) fn counts(&self, book: BookId) -> StateCounts {
+        self.0.get(&book).cloned().unwrap_or_default().counts()
+    }
+}
+
+impl Tally {
     pub(super) fn arrived(&mut self, state: State, count: u64) {
         self.0[state as usize] += count;
     }
@@ -234,7 +257,7 @@ impl Tally {
         self.arrived(to, count);
     }
 
-    pub(super) fn counts(&self) -> StateCounts {
+    fn counts(&self) -> StateCounts {
         State::ALL.map(|state| (state, self.0[state as usize]))
     }
 }

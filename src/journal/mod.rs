@@ -8,6 +8,8 @@
 //! PINs, stored values and recipients stand in it only sealed, each bound to its row, and are wiped in the step that ends
 //! their use. Fingerprints under a key say “ours” and reveal nothing. The key lies in a file of its own.
 //!
+//! One file serves all databases of the configuration, each with a book of its own in it ([`Owner`]).
+//!
 //! If the journal cannot be written, nothing may be changed in the database: every error of [`Journal::planned`] means that the
 //! open transaction must be rolled back.
 //!
@@ -15,7 +17,9 @@
 //! See the store or the mail; decide anything; be written by two processes (a file lock keeps the second one out).
 
 use std::fs::File;
+use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -25,6 +29,7 @@ use crate::domain::{Credential, Each, IssuanceId, PassId, PolicyName, StoredValu
 use crate::inventory::{Baseline, Facts, User};
 
 mod blob;
+mod book;
 mod desk;
 mod error;
 mod file;
@@ -43,6 +48,7 @@ mod tests;
 mod upkeep;
 mod visit;
 
+pub use book::{BookId, Left, Owner};
 pub use error::{JournalError, folder};
 pub use history::HistoryRow;
 pub use hold::Hold;
@@ -54,8 +60,9 @@ pub use passes::PassRecord;
 pub use state::{Event, IllegalTransition, State};
 
 use blob::Seals;
+use book::Book;
 use desk::{Clerk, Desk};
-use ledger::Tally;
+use ledger::Tallies;
 
 /// How long a command waits for another instance to let go of the journal, before it ends with exit code 75.
 pub const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -64,15 +71,11 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// How many rows are looked through in one step of [`Journal::forget_old`], so that mail and passes need not wait for it.
 const FORGET_ROWS: u32 = 2000;
 
-/// Where a journal lies and whose it is.
+/// Where a journal lies.
 #[derive(Clone, Debug)]
 struct JournalPlace {
     path: PathBuf,
     key: PathBuf,
-    /// The configured name of the database.
-    database: String,
-    /// What tells this database from another or a restored one.
-    identity: String,
 }
 
 /// The open file and the keys: enough to read.
@@ -84,31 +87,54 @@ struct View {
 /// The one writer's side: the counts are kept in memory, since counting a million rows takes a second.
 struct Writer {
     view: View,
-    tally: Tally,
+    tallies: Tallies,
     /// The lane whose turn it is.
     turn: Lane,
+    /// Whose mail was handed out last: the next one's turn comes after it.
+    served: BookId,
     _lock: File,
 }
 
-/// The reading half: all that a preview gets. Clones share one file.
+/// The reading half, of one database: all that a preview gets. Clones share one file.
 #[derive(Clone)]
 pub struct JournalReader {
     clerk: Clerk,
+    book: Arc<Book>,
 }
 
-/// The journal of the one writer. Clones share one file; the lock goes with the last of them, or with [`close`](Journal::close).
+/// The whole file of the one writer: what concerns all databases together, above all the mail. Clones share it; the lock goes
+/// with the last of them, or with [`close`](JournalFile::close).
+#[derive(Clone)]
+pub struct JournalFile {
+    clerk: Clerk,
+    path: PathBuf,
+    owners: Arc<[Owner]>,
+}
+
+/// The journal of one database, in the hands of the one writer; and the file that it lies in.
 #[derive(Clone)]
 pub struct Journal {
+    file: JournalFile,
     reader: JournalReader,
 }
 
-impl Journal {
-    /// Opens the journal for writing and makes it on the first start. Waits up to `wait` for another instance to let go.
+impl Deref for Journal {
+    type Target = JournalFile;
+
+    fn deref(&self) -> &JournalFile {
+        &self.file
+    }
+}
+
+impl JournalFile {
+    /// Opens the journal for writing and makes it on the first start; `owners` are all databases of the configuration. Waits up
+    /// to `wait` for another instance to let go.
     ///
     /// # Errors
     /// [`JournalError::Locked`] after that; whatever else keeps the file from being used is said, and nothing is replaced.
-    pub async fn open(config: &JournalConfig, database: &str, identity: &str, wait: Duration) -> Result<Journal, JournalError> {
-        let place = JournalPlace::new(config, database, identity);
+    pub async fn open(config: &JournalConfig, owners: Vec<Owner>, wait: Duration) -> Result<JournalFile, JournalError> {
+        let place = JournalPlace::new(config);
+        let path = place.path.clone();
         let deadline = tokio::time::Instant::now() + wait;
         let lock = loop {
             if let Some(lock) = file::try_lock(&place.path)? {
@@ -120,33 +146,41 @@ impl Journal {
             tokio::time::sleep(LOCK_PAUSE.min(wait)).await;
         };
         let clerk = Clerk::start(Desk::Closed)?;
+        let owners: Arc<[Owner]> = owners.into();
+        let all = owners.clone();
         clerk
             .call(move |desk| {
-                *desk = Desk::Writer(Box::new(file::open_writer(&place, lock)?));
+                let mut writer = file::open_writer(&place, lock)?;
+                writer.enrol(&all)?;
+                *desk = Desk::Writer(Box::new(writer));
                 Ok(())
             })
             .await?;
-        Ok(Journal { reader: JournalReader { clerk } })
+        Ok(JournalFile { clerk, path, owners })
     }
 
-    pub fn reader(&self) -> &JournalReader {
-        &self.reader
+    /// The journal of the database with this name, one of those that the file was opened for.
+    ///
+    /// # Errors
+    /// What the journal knows under that name is of another database.
+    pub async fn of(&self, database: &str) -> Result<Journal, JournalError> {
+        let (owners, name, path) = (self.owners.clone(), database.to_owned(), self.path.clone());
+        let book = self.write(move |w| w.view.book(&owners, &name, &path)).await?;
+        let book = Arc::new(book.ok_or(JournalError::NotUnderstood { what: "the databases" })?);
+        Ok(Journal { file: self.clone(), reader: JournalReader { clerk: self.clerk.clone(), book } })
+    }
+
+    /// Databases that the journal knows, and that are not in the configuration any more.
+    pub async fn left(&self) -> Result<Vec<Left>, JournalError> {
+        let owners = self.owners.clone();
+        self.write(move |w| w.view.left(&owners)).await
     }
 
     async fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Writer) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        self.reader.clerk.call(move |desk| job(desk.writer()?)).await
-    }
-
-    /// Writes down a batch, durably, *before* its transaction is committed.
-    ///
-    /// # Errors
-    /// Nothing was written, and nothing may be committed.
-    pub async fn planned(&self, pass: &PassId, issuances: Vec<NewIssuance>, now: Timestamp) -> Result<BatchId, JournalError> {
-        let pass = pass.clone();
-        self.write(move |w| w.planned(&pass, &issuances, now)).await
+        self.clerk.call(move |desk| job(desk.writer()?)).await
     }
 
     /// COMMIT has been answered with yes.
@@ -159,32 +193,30 @@ impl Journal {
         self.write(move |w| w.abandoned(batch, now)).await
     }
 
-    /// Batches of which nobody knows whether they were committed: a crash or a lost answer left them.
-    ///
-    /// # Errors
-    /// Also where one of their rows cannot be unsealed: then nobody can tell, and nothing may go on by guessing.
-    pub async fn unresolved(&self) -> Result<Vec<Unresolved>, JournalError> {
-        self.write(|w| w.view.unresolved()).await
-    }
-
     /// What the look into the database found, in the order of [`Unresolved::written`].
     pub async fn resolve(&self, batch: BatchId, landed: &[bool], now: Timestamp) -> Result<(), JournalError> {
         let landed = landed.to_vec();
         self.write(move |w| w.resolve(batch, &landed, now)).await
     }
 
-    /// Mails whose turn has come: the lanes one after the other, each in the order in which they became due (a mail put off
+    /// Mails of these databases whose turn has come: the lanes one after the other, in each the databases one after the other, of each in the order in which they became due (a mail put off
     /// queues up again behind what waited meanwhile, so that failing ones never keep others from being sent).
     /// `in_flight` is left out. What can no longer be unsealed is logged, becomes undeliverable, and is left out.
-    pub async fn due_mail(&self, now: Timestamp, limit: usize, in_flight: &[IssuanceId]) -> Result<Vec<PendingMail>, JournalError> {
-        let in_flight = in_flight.to_vec();
-        self.write(move |w| w.due_mail(now, limit, &in_flight)).await
+    pub async fn due_mail(
+        &self,
+        books: &[BookId],
+        now: Timestamp,
+        limit: usize,
+        in_flight: &[IssuanceId],
+    ) -> Result<Vec<PendingMail>, JournalError> {
+        let (books, in_flight) = (books.to_vec(), in_flight.to_vec());
+        self.write(move |w| w.due_mail(&books, now, limit, &in_flight)).await
     }
 
-    /// When the next mail becomes due, which may be past; `in_flight` is left out. `None`: none waits.
-    pub async fn next_mail_at(&self, in_flight: &[IssuanceId]) -> Result<Option<Timestamp>, JournalError> {
-        let in_flight = in_flight.to_vec();
-        self.write(move |w| w.view.next_mail_at(&in_flight)).await
+    /// When the next mail of these databases becomes due, which may be past; `in_flight` is left out. `None`: none waits.
+    pub async fn next_mail_at(&self, books: &[BookId], in_flight: &[IssuanceId]) -> Result<Option<Timestamp>, JournalError> {
+        let (books, in_flight) = (books.to_vec(), in_flight.to_vec());
+        self.write(move |w| w.view.next_mail_at(&books, &in_flight)).await
     }
 
     /// What became of mails, in one transaction; each answered issuance with the state it is in now. One that could not take
@@ -199,32 +231,10 @@ impl Journal {
         self.write(move |w| w.attempted(&answers, now, give_up_after)).await
     }
 
-    /// Puts a user on hold: no pass changes anything of the user until [`release`](Journal::release). `false`: is on hold
-    /// already.
-    pub async fn hold(&self, user: UserId, login: &str, reason: &str, now: Timestamp) -> Result<bool, JournalError> {
-        let (login, reason) = (login.to_owned(), reason.to_owned());
-        self.write(move |w| w.hold(user, &login, &reason, now)).await
-    }
-
-    /// `false`: was not on hold.
-    pub async fn release(&self, user: UserId) -> Result<bool, JournalError> {
-        self.write(move |w| w.release(user)).await
-    }
-
-    pub async fn pass_started(&self, pass: &PassId, kind: &str, now: Timestamp) -> Result<(), JournalError> {
-        let (pass, kind) = (pass.clone(), kind.to_owned());
-        self.write(move |w| w.pass_started(&pass, &kind, now)).await
-    }
-
     /// `totals` is the caller's; the journal only keeps it.
     pub async fn pass_ended(&self, pass: &PassId, outcome: &str, totals: serde_json::Value, now: Timestamp) -> Result<(), JournalError> {
         let (pass, outcome) = (pass.clone(), outcome.to_owned());
         self.write(move |w| w.pass_ended(&pass, &outcome, &totals, now)).await
-    }
-
-    /// A full pass has come to its end, and no tripwire stopped it: the next one is compared with these figures.
-    pub async fn keep_baseline(&self, baseline: Baseline) -> Result<(), JournalError> {
-        self.write(move |w| w.keep_baseline(baseline)).await
     }
 
     /// Moves the write-ahead log into the file and empties it: until then it holds what has been wiped since, though sealed.
@@ -247,8 +257,7 @@ impl Journal {
 
     /// Ends the work of all clones: what was handed over is done, the file is closed, the lock let go.
     pub async fn close(&self) -> Result<(), JournalError> {
-        self.reader
-            .clerk
+        self.clerk
             .call(|desk| {
                 *desk = Desk::Closed;
                 Ok(())
@@ -257,34 +266,104 @@ impl Journal {
     }
 }
 
+impl Journal {
+    pub fn reader(&self) -> &JournalReader {
+        &self.reader
+    }
+
+    pub fn file(&self) -> &JournalFile {
+        &self.file
+    }
+
+    /// Which part of the file this is.
+    pub fn book(&self) -> BookId {
+        self.reader.book.id
+    }
+
+    /// A job that needs to know the database.
+    async fn write_in<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Writer, &Book) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let book = self.reader.book.clone();
+        self.file.write(move |w| job(w, &book)).await
+    }
+
+    /// Writes down a batch, durably, *before* its transaction is committed.
+    ///
+    /// # Errors
+    /// Nothing was written, and nothing may be committed.
+    pub async fn planned(&self, pass: &PassId, issuances: Vec<NewIssuance>, now: Timestamp) -> Result<BatchId, JournalError> {
+        let pass = pass.clone();
+        self.write_in(move |w, book| w.planned(book, &pass, &issuances, now)).await
+    }
+
+    /// Batches of which nobody knows whether they were committed: a crash or a lost answer left them.
+    ///
+    /// # Errors
+    /// Also where one of their rows cannot be unsealed: then nobody can tell, and nothing may go on by guessing.
+    pub async fn unresolved(&self) -> Result<Vec<Unresolved>, JournalError> {
+        self.write_in(|w, book| w.view.unresolved(book.id)).await
+    }
+
+    /// Puts a user on hold: no pass changes anything of the user until [`release`](Journal::release). `false`: is on hold
+    /// already.
+    pub async fn hold(&self, user: UserId, login: &str, reason: &str, now: Timestamp) -> Result<bool, JournalError> {
+        let (login, reason) = (login.to_owned(), reason.to_owned());
+        self.write_in(move |w, book| w.hold(book.id, user, &login, &reason, now)).await
+    }
+
+    /// `false`: was not on hold.
+    pub async fn release(&self, user: UserId) -> Result<bool, JournalError> {
+        self.write_in(move |w, book| w.release(book.id, user)).await
+    }
+
+    pub async fn pass_started(&self, pass: &PassId, kind: &str, now: Timestamp) -> Result<(), JournalError> {
+        let (pass, kind) = (pass.clone(), kind.to_owned());
+        self.write_in(move |w, book| w.pass_started(book.id, &pass, &kind, now)).await
+    }
+
+    /// A full pass has come to its end, and no tripwire stopped it: the next one is compared with these figures.
+    pub async fn keep_baseline(&self, baseline: Baseline) -> Result<(), JournalError> {
+        self.write_in(move |w, book| w.keep_baseline(book.id, baseline)).await
+    }
+}
+
 impl JournalReader {
-    /// Opens a journal to read: takes no lock, makes no file. `None` if there is no journal.
+    /// Opens the journal of one of `owners`, the databases of the configuration, to read: takes no lock, makes no file. `None` if
+    /// there is no journal, or nothing of that database in it.
     ///
     /// # Errors
     /// A journal without its key, with a wrong one, or of another database is refused here too.
-    pub async fn open(config: &JournalConfig, identity: &str) -> Result<Option<JournalReader>, JournalError> {
-        let place = JournalPlace::new(config, "", identity);
+    pub async fn open(config: &JournalConfig, owners: Vec<Owner>, database: &str) -> Result<Option<JournalReader>, JournalError> {
+        let place = JournalPlace::new(config);
+        let (path, name) = (place.path.clone(), database.to_owned());
         let clerk = Clerk::start(Desk::Closed)?;
-        let there = clerk
+        let book = clerk
             .call(move |desk| {
-                let visitor = visit::Visitor::enter(place)?;
-                let there = visitor.is_some();
-                *desk = visitor.map_or(Desk::Closed, |v| Desk::Visitor(Box::new(v)));
-                Ok(there)
+                let Some(mut visitor) = visit::Visitor::enter(place)? else { return Ok(None) };
+                let book = visitor.look(|view| view.book(&owners, &name, &path))?;
+                *desk = Desk::Visitor(Box::new(visitor));
+                Ok(book)
             })
             .await?;
-        Ok(there.then_some(JournalReader { clerk }))
+        Ok(book.map(|book| JournalReader { clerk, book: Arc::new(book) }))
     }
 
-    async fn look<T: Send + 'static>(&self, look: impl Fn(&View) -> Result<T, JournalError> + Send + 'static) -> Result<T, JournalError> {
-        self.clerk.call(move |desk| desk.look(look)).await
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl Fn(&View, &Book) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let book = self.book.clone();
+        self.clerk.call(move |desk| desk.look(|view| look(view, &book))).await
     }
 
     /// What is known of these users, in the order given; fills in which of their PINs and passwords are ours.
     pub async fn facts(&self, users: Vec<User>) -> Result<Vec<(User, Facts)>, JournalError> {
+        let book = self.book.clone();
         self.clerk
             .call(move |desk| {
-                let known = desk.look(|view| view.facts(&users))?;
+                let known = desk.look(|view| view.facts(&book, &users))?;
                 Ok(ledger::joined(users, known))
             })
             .await
@@ -292,74 +371,75 @@ impl JournalReader {
 
     /// Which of these PINs were freed so lately that nobody may have them yet (R7).
     pub async fn quarantined(&self, pins: Vec<StoredValue>, now: Timestamp) -> Result<Vec<bool>, JournalError> {
-        self.look(move |view| view.quarantined(&pins, now)).await
+        self.look(move |view, book| view.quarantined(book, &pins, now)).await
     }
 
     /// Users whose newest credential of ours of this kind was issued at or before `until`, in order: whom age may make due.
     pub async fn issued_until(&self, kind: Credential, until: Timestamp) -> Result<Vec<UserId>, JournalError> {
-        self.look(move |view| view.issued_until(kind, until)).await
+        self.look(move |view, book| view.issued_until(book.id, kind, until)).await
     }
 
     /// The hold of this user, if there is one.
     pub async fn hold_of(&self, user: UserId) -> Result<Option<Hold>, JournalError> {
-        self.look(move |view| view.hold_of(user)).await
+        self.look(move |view, book| view.hold_of(book.id, user)).await
     }
 
     /// Users on hold, the newest first.
     pub async fn holds(&self, limit: usize) -> Result<Vec<Hold>, JournalError> {
-        self.look(move |view| view.holds(limit)).await
+        self.look(move |view, book| view.holds(book.id, limit)).await
     }
 
     /// How many stored credentials this policy has replaced or removed since then, expected renewals left out (R23).
     pub async fn replaced_since(&self, policy: &PolicyName, since: Timestamp) -> Result<Each<u64>, JournalError> {
         let policy = policy.clone();
-        self.look(move |view| view.replaced_since(&policy, since)).await
+        self.look(move |view, book| view.replaced_since(book.id, &policy, since)).await
     }
 
     /// How many issuances are in each state.
     pub async fn counts(&self) -> Result<StateCounts, JournalError> {
+        let id = self.book.id;
         self.clerk
-            .call(|desk| match desk {
-                Desk::Writer(writer) => Ok(writer.tally.counts()),
-                other => other.look(|view| Ok(Tally::count(&view.db)?.counts())),
+            .call(move |desk| match desk {
+                Desk::Writer(writer) => Ok(writer.tallies.counts(id)),
+                other => other.look(|view| Ok(Tallies::count(&view.db)?.counts(id))),
             })
             .await
     }
 
     /// When the oldest issuance that is still open was planned.
     pub async fn oldest_open(&self) -> Result<Option<Timestamp>, JournalError> {
-        self.look(View::oldest_open).await
+        self.look(|view, book| view.oldest_open(book.id)).await
     }
 
     /// The user's issuances, newest first. No secrets.
     pub async fn user_history(&self, user: UserId, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
-        self.look(move |view| view.user_history(user, limit)).await
+        self.look(move |view, book| view.user_history(book.id, user, limit)).await
     }
 
     /// Issuances whose mail is not accepted yet, or never will be; oldest first, no secrets.
     pub async fn unfinished(&self, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
-        self.look(move |view| view.unfinished(limit)).await
+        self.look(move |view, book| view.unfinished(book.id, limit)).await
     }
 
     /// The newest passes of these kinds, newest first.
     pub async fn passes(&self, kinds: &[&str], limit: usize) -> Result<Vec<PassRecord>, JournalError> {
         let kinds: Vec<String> = kinds.iter().map(|&k| k.to_owned()).collect();
-        self.look(move |view| view.passes(&kinds, limit)).await
+        self.look(move |view, book| view.passes(book.id, &kinds, limit)).await
     }
 
     /// The figures of the last successful full pass; `None` before the first.
     pub async fn baseline(&self) -> Result<Option<Baseline>, JournalError> {
-        self.look(View::baseline).await
+        self.look(|view, book| view.baseline(book.id)).await
     }
 
     /// The newest pass of any kind.
     pub async fn last_pass(&self) -> Result<Option<PassRecord>, JournalError> {
-        self.look(|view| Ok(view.passes(&[], 1)?.pop())).await
+        self.look(|view, book| Ok(view.passes(book.id, &[], 1)?.pop())).await
     }
 }
 
 impl JournalPlace {
-    fn new(config: &JournalConfig, database: &str, identity: &str) -> JournalPlace {
-        JournalPlace { path: config.path.clone(), key: config.key.clone(), database: database.to_owned(), identity: identity.to_owned() }
+    fn new(config: &JournalConfig) -> JournalPlace {
+        JournalPlace { path: config.path.clone(), key: config.key.clone() }
     }
 }

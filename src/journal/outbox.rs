@@ -10,13 +10,14 @@ use super::issue::{Written, immediate, lane_number, state_of};
 use super::ledger::json_array;
 use super::retry::{self, Retry};
 use super::state::{Event, IllegalTransition, State, next};
-use super::{Announcement, Lane, View, Writer};
+use super::{Announcement, BookId, Lane, View, Writer};
 use crate::domain::{Code, IssuanceId, Password, Pin, PolicyName, Timestamp, UserId, WallClock};
 
 /// A mail whose turn has come.
 #[derive(Clone, Debug)]
 pub struct PendingMail {
     pub id: IssuanceId,
+    pub book: BookId,
     pub user: UserId,
     pub policy: PolicyName,
     pub announcement: Announcement,
@@ -60,17 +61,31 @@ pub struct Answered {
 }
 
 impl Writer {
-    pub(super) fn due_mail(&mut self, now: Timestamp, limit: usize, in_flight: &[IssuanceId]) -> Result<Vec<PendingMail>, JournalError> {
+    pub(super) fn due_mail(
+        &mut self,
+        books: &[BookId],
+        now: Timestamp,
+        limit: usize,
+        in_flight: &[IssuanceId],
+    ) -> Result<Vec<PendingMail>, JournalError> {
         let in_flight = json_array(in_flight.iter().map(|id| id.0));
-        let mut here = self.view.queued(self.turn, now, limit, &in_flight)?.into_iter();
-        let mut there = self.view.queued(other_lane(self.turn), now, limit, &in_flight)?.into_iter();
+        let mut books = books.to_vec();
+        books.sort_unstable();
+        // The import of one tenant must not make the visitors of another wait.
+        let next = books.partition_point(|book| *book <= self.served);
+        books.rotate_left(next);
+        let mut here = self.view.in_turn(&books, self.turn, now, limit, &in_flight)?.into_iter();
+        let mut there = self.view.in_turn(&books, other_lane(self.turn), now, limit, &in_flight)?.into_iter();
         let mut mails = Vec::new();
         while mails.len() < limit {
             let Some(id) = here.next().or_else(|| there.next()) else { break };
             std::mem::swap(&mut here, &mut there);
             self.turn = other_lane(self.turn);
             match self.view.mail(id) {
-                Ok(Some(mail)) => mails.push(mail),
+                Ok(Some(mail)) => {
+                    self.served = mail.book;
+                    mails.push(mail);
+                }
                 Ok(None) => {}
                 Err(error @ (JournalError::Unseal { .. } | JournalError::NotUnderstood { .. })) => self.unreadable(id, &error, now)?,
                 Err(error) => return Err(error),
@@ -88,7 +103,7 @@ impl Writer {
         let after = next(row.state, Event::Rejected)?;
         row.end(&tx, id, after, row.attempts, None, now)?;
         tx.commit().writing(WHAT)?;
-        self.tally.moved(row.state, after, 1);
+        self.tallies.of(row.book).moved(row.state, after, 1);
         Ok(())
     }
 
@@ -129,48 +144,61 @@ impl Writer {
                 (Err(_), _) => {}
             }
             if let Ok(after) = after {
-                moves.push((row.state, after));
+                moves.push((row.book, row.state, after));
             }
             answered.push(Answered { id, state: Some(after) });
         }
         tx.commit().writing(WHAT)?;
-        for (from, to) in moves {
-            self.tally.moved(from, to, 1);
+        for (book, from, to) in moves {
+            self.tallies.of(book).moved(from, to, 1);
         }
         Ok(answered)
     }
 }
 
 impl View {
-    /// The ids of a lane's due mails. Those of batches that are only planned stand in the queue too, and are passed over.
-    fn queued(&self, lane: Lane, now: Timestamp, limit: usize, in_flight: &str) -> Result<Vec<i64>, JournalError> {
+    /// The ids of a lane's due mails, one of each database after the other.
+    fn in_turn(&self, books: &[BookId], lane: Lane, now: Timestamp, limit: usize, in_flight: &str) -> Result<Vec<i64>, JournalError> {
+        let queues: Result<Vec<Vec<i64>>, _> = books.iter().map(|book| self.queued(*book, lane, now, limit, in_flight)).collect();
+        let mut queues: Vec<_> = queues?.into_iter().map(Vec::into_iter).collect();
+        let mut ids = Vec::new();
+        while !queues.is_empty() {
+            queues.retain_mut(|queue| queue.next().map(|id| ids.push(id)).is_some());
+        }
+        Ok(ids)
+    }
+
+    /// The ids of one database's due mails in a lane. Those of batches that are only planned stand in the queue too, and are passed over.
+    fn queued(&self, book: BookId, lane: Lane, now: Timestamp, limit: usize, in_flight: &str) -> Result<Vec<i64>, JournalError> {
         const WHAT: &str = "the mail queue";
         let mut ids = self
             .db
             .prepare_cached(
                 "SELECT i.id FROM issuance i INDEXED BY issuance_queue CROSS JOIN batch b ON b.id = i.batch \
-                 WHERE i.open = 1 AND i.lane = ?1 AND i.next_attempt <= ?2 AND coalesce(i.state, b.state) = ?5 \
+                 WHERE i.open = 1 AND i.database = ?6 AND i.lane = ?1 AND i.next_attempt <= ?2 AND coalesce(i.state, b.state) = ?5 \
                  AND i.id NOT IN (SELECT value FROM json_each(?3)) ORDER BY i.next_attempt, i.id LIMIT ?4",
             )
             .reading(WHAT)?;
-        ids.query_map(params![lane_number(lane), now.0, in_flight, limit as i64, State::Committed.as_str()], |r| r.get(0))
+        ids.query_map(params![lane_number(lane), now.0, in_flight, limit as i64, State::Committed.as_str(), book.0], |r| r.get(0))
             .and_then(Iterator::collect)
             .reading(WHAT)
     }
 
-    pub(super) fn next_mail_at(&self, in_flight: &[IssuanceId]) -> Result<Option<Timestamp>, JournalError> {
+    pub(super) fn next_mail_at(&self, books: &[BookId], in_flight: &[IssuanceId]) -> Result<Option<Timestamp>, JournalError> {
         const WHAT: &str = "the mail queue";
         let in_flight = json_array(in_flight.iter().map(|id| id.0));
         let mut earliest: Option<i64> = None;
-        for lane in [Lane::Poll, Lane::Backlog] {
+        for (book, lane) in books.iter().flat_map(|book| [(book, Lane::Poll), (book, Lane::Backlog)]) {
             let at: Option<i64> = self
                 .db
                 .prepare_cached(
                     "SELECT i.next_attempt FROM issuance i INDEXED BY issuance_queue CROSS JOIN batch b ON b.id = i.batch \
-                     WHERE i.open = 1 AND i.lane = ?1 AND coalesce(i.state, b.state) = ?3 \
+                     WHERE i.open = 1 AND i.database = ?4 AND i.lane = ?1 AND coalesce(i.state, b.state) = ?3 \
                      AND i.id NOT IN (SELECT value FROM json_each(?2)) ORDER BY i.next_attempt LIMIT 1",
                 )
-                .and_then(|mut s| s.query_row(params![lane_number(lane), in_flight, State::Committed.as_str()], |r| r.get(0)).optional())
+                .and_then(|mut s| {
+                    s.query_row(params![lane_number(lane), in_flight, State::Committed.as_str(), book.0], |r| r.get(0)).optional()
+                })
                 .reading(WHAT)?;
             earliest = earliest.into_iter().chain(at).min();
         }
@@ -182,7 +210,7 @@ impl View {
         let mut rows = self
             .db
             .prepare_cached(
-                "SELECT i.user, i.policy, i.message_id, i.secret, i.pin_expires, i.due_since, b.settled_at, i.attempts \
+                "SELECT i.user, i.policy, i.message_id, i.secret, i.pin_expires, i.due_since, b.settled_at, i.attempts, i.database \
                  FROM issuance i JOIN batch b ON b.id = i.batch WHERE i.id = ?1",
             )
             .reading(WHAT)?;
@@ -203,6 +231,7 @@ impl View {
         let (password, password_stored) = secret.password.unzip();
         Ok(Some(PendingMail {
             id,
+            book: BookId(row.get(8).reading(WHAT)?),
             user,
             policy: PolicyName(row.get(1).reading(WHAT)?),
             announcement,
@@ -228,6 +257,7 @@ impl View {
 
 /// What a try changes of an issuance.
 struct Row {
+    book: BookId,
     state: State,
     attempts: u32,
     first_try: Option<Timestamp>,
@@ -237,12 +267,14 @@ impl Row {
     fn load(db: &Connection, id: i64) -> Result<Option<Row>, JournalError> {
         let found = db
             .prepare_cached(
-                "SELECT coalesce(i.state, b.state), i.attempts, i.first_try FROM issuance i JOIN batch b ON b.id = i.batch WHERE i.id = ?1",
+                "SELECT coalesce(i.state, b.state), i.attempts, i.first_try, i.database FROM issuance i JOIN batch b ON b.id = i.batch WHERE i.id = ?1",
             )
-            .and_then(|mut s| s.query_row([id], |r| Ok((r.get::<_, String>(0)?, r.get(1)?, r.get::<_, Option<i64>>(2)?))).optional())
+            .and_then(|mut s| s.query_row([id], |r| Ok((r.get::<_, String>(0)?, r.get(1)?, r.get::<_, Option<i64>>(2)?, r.get(3)?))).optional())
             .reading("an issuance")?;
         match found {
-            Some((state, attempts, first_try)) => Ok(Some(Row { state: state_of(&state)?, attempts, first_try: first_try.map(Timestamp) })),
+            Some((state, attempts, first_try, book)) => {
+                Ok(Some(Row { book: BookId(book), state: state_of(&state)?, attempts, first_try: first_try.map(Timestamp) }))
+            }
             None => Ok(None),
         }
     }

@@ -1,10 +1,10 @@
 //! Passes, as the caller wants them remembered.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::error::{Doing, JournalError};
 use super::issue::immediate;
-use super::{View, Writer};
+use super::{BookId, View, Writer};
 use crate::domain::{PassId, Timestamp};
 use crate::inventory::Baseline;
 
@@ -12,8 +12,7 @@ use crate::inventory::Baseline;
 /// something.
 const KEPT: i64 = 100;
 
-/// The name of its setting.
-const BASELINE: &str = "last_full_pass";
+const BASELINE: &str = "the figures of the last full pass";
 
 /// A pass, as it was written down.
 #[derive(Clone, PartialEq, Debug)]
@@ -29,16 +28,17 @@ pub struct PassRecord {
 }
 
 impl Writer {
-    pub(super) fn pass_started(&mut self, pass: &PassId, kind: &str, now: Timestamp) -> Result<(), JournalError> {
+    pub(super) fn pass_started(&mut self, book: BookId, pass: &PassId, kind: &str, now: Timestamp) -> Result<(), JournalError> {
         const WHAT: &str = "the start of a pass";
         let tx = immediate(&mut self.view.db, WHAT)?;
-        tx.prepare_cached("INSERT INTO pass (pass, kind, started) VALUES (?1, ?2, ?3)")
-            .and_then(|mut s| s.execute(params![pass.0, kind, now.0]))
+        tx.prepare_cached("INSERT INTO pass (database, pass, kind, started) VALUES (?1, ?2, ?3, ?4)")
+            .and_then(|mut s| s.execute(params![book.0, pass.0, kind, now.0]))
             .writing(WHAT)?;
         tx.prepare_cached(
-            "DELETE FROM pass WHERE kind = ?1 AND id <= (SELECT id FROM pass WHERE kind = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            "DELETE FROM pass WHERE database = ?1 AND kind = ?2 \
+             AND id <= (SELECT id FROM pass WHERE database = ?1 AND kind = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)",
         )
-        .and_then(|mut s| s.execute(params![kind, KEPT]))
+        .and_then(|mut s| s.execute(params![book.0, kind, KEPT]))
         .writing(WHAT)?;
         tx.commit().writing(WHAT)
     }
@@ -60,39 +60,39 @@ impl Writer {
 }
 
 impl Writer {
-    /// One row, apart from the passes: those are forgotten after a while, and a tripwire must not come loose by itself.
-    pub(super) fn keep_baseline(&mut self, baseline: Baseline) -> Result<(), JournalError> {
+    /// In the database's own row, apart from the passes: those are forgotten after a while, and a tripwire must not come loose by itself.
+    pub(super) fn keep_baseline(&mut self, book: BookId, baseline: Baseline) -> Result<(), JournalError> {
         let value = serde_json::json!([baseline.users, baseline.pinless]).to_string();
         self.view
             .db
-            .prepare_cached("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
-            .and_then(|mut s| s.execute(params![BASELINE, value]))
+            .prepare_cached("UPDATE database SET baseline = ?2 WHERE id = ?1")
+            .and_then(|mut s| s.execute(params![book.0, value]))
             .map(|_| ())
             .writing(BASELINE)
     }
 }
 
 impl View {
-    pub(super) fn baseline(&self) -> Result<Option<Baseline>, JournalError> {
+    pub(super) fn baseline(&self, book: BookId) -> Result<Option<Baseline>, JournalError> {
         let value: Option<String> =
-            self.db.query_row("SELECT value FROM meta WHERE name = ?1", [BASELINE], |row| row.get(0)).optional().reading(BASELINE)?;
+            self.db.query_row("SELECT baseline FROM database WHERE id = ?1", [book.0], |row| row.get(0)).reading(BASELINE)?;
         let figures =
             value.map(|text| serde_json::from_str(&text)).transpose().map_err(|_| JournalError::NotUnderstood { what: BASELINE })?;
         Ok(figures.map(|(users, pinless)| Baseline { users, pinless }))
     }
 
     /// Newest first; no kinds means all.
-    pub(super) fn passes(&self, kinds: &[String], limit: usize) -> Result<Vec<PassRecord>, JournalError> {
+    pub(super) fn passes(&self, book: BookId, kinds: &[String], limit: usize) -> Result<Vec<PassRecord>, JournalError> {
         const WHAT: &str = "passes";
         let kinds = serde_json::Value::from(kinds.to_vec());
         let mut rows = self
             .db
             .prepare_cached(
                 "SELECT pass, kind, started, ended, outcome, totals FROM pass \
-                 WHERE ?1 = '[]' OR kind IN (SELECT value FROM json_each(?1)) ORDER BY id DESC LIMIT ?2",
+                 WHERE database = ?3 AND (?1 = '[]' OR kind IN (SELECT value FROM json_each(?1))) ORDER BY id DESC LIMIT ?2",
             )
             .reading(WHAT)?;
-        let mut rows = rows.query(params![kinds.to_string(), limit as i64]).reading(WHAT)?;
+        let mut rows = rows.query(params![kinds.to_string(), limit as i64, book.0]).reading(WHAT)?;
         let mut passes = Vec::new();
         while let Some(row) = rows.next().reading(WHAT)? {
             let totals: Option<String> = row.get(5).reading(WHAT)?;

@@ -7,7 +7,7 @@ use rusqlite::params;
 use super::error::{Doing, JournalError};
 use super::issue::{KIND_END, KIND_PASSWORD, KIND_PIN, immediate, state_of};
 use super::state::State;
-use super::{Writer, freed};
+use super::{BookId, Writer, freed};
 use crate::domain::{IssuanceId, Timestamp};
 
 /// How long a pass can be undone (R28); `journal.undo_for` will say so once there is an undo.
@@ -54,24 +54,25 @@ impl Writer {
                     "DELETE FROM issuance AS i WHERE i.id > ?1 AND i.id <= ?2 AND i.open IS NULL AND i.settled_at < ?3 AND NOT ( \
                        coalesce(i.state, (SELECT state FROM batch WHERE id = i.batch)) IN (SELECT value FROM json_each(?4)) \
                        AND (i.kinds & ?5 = 0 OR i.pin_expires IS NULL OR i.pin_expires > ?6 OR EXISTS ( \
-                         SELECT 1 FROM issuance n JOIN batch b ON b.id = n.batch WHERE n.user = i.user AND n.id > i.id \
+                         SELECT 1 FROM issuance n JOIN batch b ON b.id = n.batch WHERE n.database = i.database AND n.user = i.user AND n.id > i.id \
                          AND n.kinds & ?7 <> 0 AND n.pin_expires > ?6 \
                          AND coalesce(n.state, b.state) IN (SELECT value FROM json_each(?4)))) \
-                       AND NOT EXISTS (SELECT 1 FROM issuance n JOIN batch b ON b.id = n.batch WHERE n.user = i.user AND n.id > i.id \
+                       AND NOT EXISTS (SELECT 1 FROM issuance n JOIN batch b ON b.id = n.batch WHERE n.database = i.database AND n.user = i.user AND n.id > i.id \
                          AND (n.kinds & ?5 <> 0 OR (i.kinds & ?5 = 0 AND (i.kinds & ?7 = 0 OR n.kinds & ?7 <> 0))) \
                          AND coalesce(n.state, b.state) IN (SELECT value FROM json_each(?4)))) \
                      AND NOT ( \
                        i.kinds & ?8 <> 0 AND coalesce(i.state, (SELECT state FROM batch WHERE id = i.batch)) IN (SELECT value FROM json_each(?4)) \
-                       AND NOT EXISTS (SELECT 1 FROM issuance n JOIN batch b ON b.id = n.batch WHERE n.user = i.user AND n.id > i.id \
-                         AND n.kinds & ?8 <> 0 AND coalesce(n.state, b.state) IN (SELECT value FROM json_each(?4)))) \
-                     RETURNING coalesce(state, (SELECT state FROM batch WHERE id = batch))",
+                       AND NOT EXISTS (SELECT 1 FROM issuance n JOIN batch b ON b.id = n.batch WHERE n.database = i.database AND n.user = i.user \
+                         AND n.id > i.id AND n.kinds & ?8 <> 0 AND coalesce(n.state, b.state) IN (SELECT value FROM json_each(?4)))) \
+                     RETURNING coalesce(state, (SELECT state FROM batch WHERE id = batch)), database",
                 )
                 .writing(WHAT)?;
             let expired = now.minus(WALL_CLOCK_SLACK).0;
             let asked = params![from.0, to, now.minus(keep).0, in_force, KIND_PIN, expired, KIND_END, KIND_PASSWORD];
             let mut rows = forget.query(asked).writing(WHAT)?;
             while let Some(row) = rows.next().writing(WHAT)? {
-                deleted.push(state_of(row.get_ref(0).and_then(|v| Ok(v.as_str()?)).reading(WHAT)?)?);
+                let state = state_of(row.get_ref(0).and_then(|v| Ok(v.as_str()?)).reading(WHAT)?)?;
+                deleted.push((BookId(row.get(1).reading(WHAT)?), state));
             }
         }
         freed::expire(&tx, now).writing(WHAT)?;
@@ -82,8 +83,8 @@ impl Writer {
         .and_then(|mut s| s.execute(params![from.0, to, State::Planned.as_str()]))
         .writing(WHAT)?;
         tx.commit().writing(WHAT)?;
-        for &state in &deleted {
-            self.tally.left(state, 1);
+        for &(book, state) in &deleted {
+            self.tallies.of(book).left(state, 1);
         }
         Ok(Forgotten { deleted: deleted.len() as u64, next: Some(IssuanceId(to)) })
     }

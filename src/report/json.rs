@@ -2,10 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ChangeKind, ChangeOutcome, PolicyReport, Report};
+use super::{ChangeKind, ChangeOutcome, PassOutcome, PolicyReport, Report};
 use crate::domain::CostCenterRef;
 use crate::domain::printable::printable_json;
 use crate::plan::Skip;
+
+/// What came of each of several databases, or why there is no report of it.
+pub fn several(ended: &[(&str, Result<&Report, String>)]) -> Value {
+    let one = |(database, outcome): &(&str, Result<&Report, String>)| match outcome {
+        Ok(report) => render(report),
+        Err(error) => json!({"database": database, "outcome": PassOutcome::Failed.as_str(), "error": error}),
+    };
+    ended.iter().map(one).collect()
+}
 
 /// Counts of a closed set are all there, zeros too, so that a query needs no default.
 pub fn render(report: &Report) -> Value {

@@ -16,6 +16,15 @@ pub fn render(report: &Report) -> String {
     text
 }
 
+/// A section for each of several databases; of one without a report, why.
+pub fn several(ended: &[(&str, Result<&Report, String>)]) -> String {
+    let one = |(database, outcome): &(&str, Result<&Report, String>)| match outcome {
+        Ok(report) => render(report),
+        Err(error) => format!("No pass over {}: {}\n", printable(database), printable(error)),
+    };
+    ended.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     let Report { pass, kind, started, dry_run, .. } = report;
     let dry = match (dry_run, report.observe) {

@@ -33,5 +33,6 @@ mod site;
 mod small_site;
 mod smtp;
 mod spine;
+mod tenants;
 mod tls_postgres;
 mod traffic;

@@ -188,7 +188,11 @@ log:
     }
 
     pub async fn http(&self, path: &str) -> String {
-        get(self.http_port, path).await.expect("the daemon's page").1
+        self.page(path).await.expect("the daemon's page")
+    }
+
+    pub async fn page(&self, path: &str) -> Option<String> {
+        get(self.http_port, path).await.map(|(_, page)| page)
     }
 
     /// Makes everything in the journal older by so many seconds.

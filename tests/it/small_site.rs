@@ -6,7 +6,7 @@ use std::sync::Arc;
 use credkeeper::cli::Once;
 use credkeeper::config::Config;
 use credkeeper::domain::{PassId, Timestamp};
-use credkeeper::journal::JournalReader;
+use credkeeper::journal::{JournalReader, Owner};
 use credkeeper::logging::Progress;
 use credkeeper::plan::{Plan, Step};
 use credkeeper::reconcile::{self, Ask, Watch};
@@ -128,7 +128,7 @@ impl SmallSite {
     pub async fn once_as(&self, asked: &Once) -> Report {
         let config = self.load();
         let metrics = Arc::new(commands::metrics(&config));
-        once::run(config, asked, metrics, &Progress::new(false)).await.unwrap()
+        once::run(config, asked, metrics, &Progress::new(false)).await.unwrap().remove(0).outcome.unwrap()
     }
 
     /// What a pass would do so many seconds from now, with the read filter or without.
@@ -136,7 +136,7 @@ impl SmallSite {
         let config = self.load();
         let database = &config.databases[0];
         let reader = Reader::connect(database).await.unwrap();
-        let journal = JournalReader::open(&config.journal, &database.identity()).await.unwrap();
+        let journal = JournalReader::open(&config.journal, Owner::all(&config.databases), &database.name).await.unwrap();
         let utc = Timestamp(clock::now().0 + seconds);
         let ask = Ask { filtered, ..Ask::full(PassKind::Once, utc) };
         let policies = config.databases[0].policies.iter().map(|p| PolicyReport::new(p.name.clone())).collect();

@@ -25,7 +25,7 @@ async fn the_figures_of_the_last_good_pass_outlive_any_number_of_others() {
     assert_eq!(journal.reader().baseline().await.unwrap(), Some(figures(1_000_000, 20)));
 
     let job = |w: &mut Writer| {
-        w.view.db.execute("UPDATE meta SET value = '[1]' WHERE name = 'last_full_pass'", []).unwrap();
+        w.view.db.execute("UPDATE database SET baseline = '[1]'", []).unwrap();
         Ok(())
     };
     journal.write(job).await.unwrap();

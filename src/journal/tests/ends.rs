@@ -148,9 +148,12 @@ async fn a_journal_of_the_first_version_is_brought_up_to_date_by_its_writer() {
     committed(&journal, vec![silent(1, "1357")]).await;
     journal.close().await.unwrap();
     bed.raw()
-        .execute_batch("DROP TABLE freed; DROP TABLE hold; CREATE TABLE hold (user INTEGER PRIMARY KEY, since INTEGER, reason TEXT); PRAGMA user_version = 1")
+        .execute_batch(&format!(
+            "{}; DROP TABLE freed; DROP TABLE hold; CREATE TABLE hold (user INTEGER PRIMARY KEY, since INTEGER, reason TEXT); PRAGMA user_version = 1",
+            books::AS_VERSION_2
+        ))
         .unwrap();
-    let reading = JournalReader::open(&bed.config, "cluster 1").await;
+    let reading = JournalReader::open(&bed.config, vec![owner("main", "cluster 1")], "main").await;
     assert!(matches!(reading, Err(JournalError::Older { .. })), "a reader changes nothing");
     let journal = bed.open().await;
     assert_eq!(known(&journal, 1, &[("1357", Some(5000))]).await, [(Some(0), true)], "what was known is known");

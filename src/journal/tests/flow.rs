@@ -111,7 +111,7 @@ async fn what_a_crash_left_is_looked_up_and_settled() {
     journal.resolve(second.batch, &[false], at(5)).await.unwrap();
     assert_eq!(counts(&left, &journal).await, [("committed", 1), ("unannounced", 1), ("abandoned", 2)]);
     assert_eq!(journal.unresolved().await.unwrap().len(), 0);
-    let mails = journal.due_mail(at(5), 10, &[]).await.unwrap();
+    let mails = journal.due_mail(&[journal.book()], at(5), 10, &[]).await.unwrap();
     assert_eq!(mails.iter().map(|m| (m.id.0, m.committed_at)).collect::<Vec<_>>(), [(1, at(5))]);
     let kept: i64 = left.raw().query_row("SELECT count(*) FROM issuance WHERE secret NOT NULL", [], |r| r.get(0)).unwrap();
     assert_eq!(kept, 1);
@@ -130,7 +130,7 @@ async fn the_facts_tell_what_the_plan_asks() {
     assert!(!user.pins[0].foreseen, "not ours before COMMIT");
 
     journal.committed(batch, at(1)).await.unwrap();
-    bed.raw().execute("INSERT INTO hold VALUES (2, 'user2', 0, 'revoked')", []).unwrap();
+    bed.raw().execute("INSERT INTO hold VALUES (1, 2, 'user2', 0, 'revoked')", []).unwrap();
     let known = journal.reader().facts(vec![person(2, None), person(9, None), person(1, Some("1357"))]).await.unwrap();
     assert_eq!(known.iter().map(|(u, _)| u.id.0).collect::<Vec<_>>(), [2, 9, 1], "in the order asked");
     assert_eq!(known[0].1, Facts { open: true, held: true, keeper: Some(policy("visitors")), last_generated: Some(NOW) });
@@ -185,7 +185,7 @@ async fn fingerprints_outlive_a_new_label_of_the_database() {
     let journal = bed.open().await;
     committed(&journal, vec![silent(1, "1357")]).await;
     journal.close().await.unwrap();
-    let renamed = Journal::open(&bed.config, "renamed", "cluster 1", Duration::ZERO).await.unwrap();
+    let renamed = open_as(&bed.config, owner("renamed", "cluster 1"), Duration::ZERO).await.unwrap();
     assert!(facts_of(renamed.reader(), person(1, Some("1357"))).await.0.pins[0].foreseen);
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 async fn due_of(journal: &Journal, limit: usize, in_flight: &[i64]) -> Vec<i64> {
     let in_flight: Vec<_> = in_flight.iter().copied().map(IssuanceId).collect();
-    journal.due_mail(NOW, limit, &in_flight).await.unwrap().iter().map(|m| m.id.0).collect()
+    journal.due_mail(&[journal.book()], NOW, limit, &in_flight).await.unwrap().iter().map(|m| m.id.0).collect()
 }
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn a_mail_has_all_that_rendering_and_looking_up_need() {
     let new = renewed(7, "0042", "PINold");
     let batch = journal.planned(&pass(), vec![new.clone()], NOW).await.unwrap();
     journal.committed(batch, at(3)).await.unwrap();
-    let mail = journal.due_mail(at(3), 10, &[]).await.unwrap().remove(0);
+    let mail = journal.due_mail(&[journal.book()], at(3), 10, &[]).await.unwrap().remove(0);
     assert_eq!(Some(&mail.announcement), new.announcement.as_ref());
     assert_eq!((mail.id.0, mail.user.0, mail.policy, mail.attempts), (1, 7, policy("visitors"), 0));
     assert_eq!(mail.pin.as_ref().map(|p| p.expose()), Some("0042"));
@@ -53,13 +53,13 @@ async fn a_mail_put_off_comes_back_later_and_behind_those_that_waited() {
     assert_eq!(answer(&journal, 1, Answer::Deferred { code: Some(451) }, at(0)).await, State::Committed);
     assert_eq!(due(&journal, at(11)).await, [2]);
     assert_eq!(due(&journal, at(18)).await, [2, 1]);
-    let mail = journal.due_mail(at(18), 10, &[IssuanceId(2)]).await.unwrap().remove(0);
+    let mail = journal.due_mail(&[journal.book()], at(18), 10, &[IssuanceId(2)]).await.unwrap().remove(0);
     assert_eq!((mail.attempts, mail.pin.unwrap().expose().to_owned()), (1, "1357".to_owned()));
     assert_eq!(counts(&bed, &journal).await, [("committed", 2)]);
-    assert_eq!(journal.next_mail_at(&[]).await.unwrap(), Some(NOW));
-    let next = journal.next_mail_at(&[IssuanceId(2)]).await.unwrap().unwrap();
+    assert_eq!(journal.next_mail_at(&[journal.book()], &[]).await.unwrap(), Some(NOW));
+    let next = journal.next_mail_at(&[journal.book()], &[IssuanceId(2)]).await.unwrap().unwrap();
     assert!((12..=18).contains(&(next.0 - NOW.0)), "{next}");
-    assert_eq!(journal.next_mail_at(&[IssuanceId(1), IssuanceId(2)]).await.unwrap(), None);
+    assert_eq!(journal.next_mail_at(&[journal.book()], &[IssuanceId(1), IssuanceId(2)]).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -70,14 +70,14 @@ async fn after_two_days_of_later_it_is_undeliverable_and_keeps_its_secret() {
     let mut now = at(1000);
     let mut tries = 0;
     while answer(&journal, 1, Answer::Deferred { code: None }, now).await == State::Committed {
-        now = journal.next_mail_at(&[]).await.unwrap().unwrap();
+        now = journal.next_mail_at(&[journal.book()], &[]).await.unwrap().unwrap();
         assert_eq!(due(&journal, now).await, [1]);
         tries += 1;
     }
     assert_eq!(now, at(1000 + 48 * 3600), "the last try falls on the deadline, which counts from the first try");
     assert!((180..240).contains(&tries), "{tries} tries");
     assert_eq!(counts(&bed, &journal).await, [("undeliverable", 1)]);
-    assert_eq!(journal.next_mail_at(&[]).await.unwrap(), None);
+    assert_eq!(journal.next_mail_at(&[journal.book()], &[]).await.unwrap(), None);
     let secret: Option<Vec<u8>> = bed.raw().query_row("SELECT secret FROM issuance", [], |r| r.get(0)).unwrap();
     assert!(secret.is_some());
 }
@@ -139,11 +139,11 @@ async fn waiting_mail_outlives_a_crash_unchanged() {
     let journal = bed.open().await;
     committed(&journal, vec![announced(1, "1357"), announced(2, "2468")]).await;
     answer(&journal, 1, Answer::Accepted, at(1)).await;
-    let before = journal.due_mail(at(1), 10, &[]).await.unwrap().remove(0);
+    let before = journal.due_mail(&[journal.book()], at(1), 10, &[]).await.unwrap().remove(0);
     let left = bed.crashed();
     let journal = left.open().await;
     assert_eq!(counts(&left, &journal).await, [("committed", 1), ("delivered", 1)]);
-    let after = journal.due_mail(at(1), 10, &[]).await.unwrap().remove(0);
+    let after = journal.due_mail(&[journal.book()], at(1), 10, &[]).await.unwrap().remove(0);
     assert_eq!((after.id, after.announcement, after.pin), (before.id, before.announcement, before.pin), "I3");
     committed(&journal, vec![announced(9, "9753")]).await;
     assert_eq!(due(&journal, NOW).await, [2, 3], "numbers go on");
@@ -157,7 +157,7 @@ async fn the_queue_is_read_in_the_order_of_its_index() {
     let plan: Vec<String> = db
         .prepare(
             "EXPLAIN QUERY PLAN SELECT i.id FROM issuance i INDEXED BY issuance_queue CROSS JOIN batch b ON b.id = i.batch \
-             WHERE i.open = 1 AND i.lane = 0 AND i.next_attempt <= 5 AND coalesce(i.state, b.state) = 'committed' \
+             WHERE i.open = 1 AND i.database = 1 AND i.lane = 0 AND i.next_attempt <= 5 AND coalesce(i.state, b.state) = 'committed' \
              ORDER BY i.next_attempt, i.id LIMIT 5",
         )
         .unwrap()

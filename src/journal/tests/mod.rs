@@ -10,6 +10,7 @@ use crate::domain::{Code, CostCenter, CostCenterId, Mailbox, Password, Pin, PinF
 use crate::inventory::{Membership, Standing, StoredPassword, StoredPin};
 
 mod baseline;
+mod books;
 mod ends;
 mod flow;
 mod forget;
@@ -43,7 +44,7 @@ impl Bed {
     }
 
     pub(super) async fn try_open(&self) -> Result<Journal, JournalError> {
-        Journal::open(&self.config, "main", "cluster 1", Duration::ZERO).await
+        open_as(&self.config, owner("main", "cluster 1"), Duration::ZERO).await
     }
 
     pub(super) async fn open(&self) -> Journal {
@@ -51,7 +52,7 @@ impl Bed {
     }
 
     pub(super) async fn read(&self) -> Option<JournalReader> {
-        JournalReader::open(&self.config, "cluster 1").await.unwrap()
+        JournalReader::open(&self.config, vec![owner("main", "cluster 1")], "main").await.unwrap()
     }
 
     /// What `kill -9` at this moment would leave: a copy of the files, without the lock.
@@ -79,6 +80,16 @@ impl Bed {
     pub(super) fn raw(&self) -> Connection {
         Connection::open(&self.config.path).unwrap()
     }
+}
+
+pub(super) fn owner(name: &str, identity: &str) -> Owner {
+    Owner { name: name.to_owned(), identity: identity.to_owned() }
+}
+
+/// The journal of a configuration with one database.
+pub(super) async fn open_as(config: &JournalConfig, only: Owner, wait: Duration) -> Result<Journal, JournalError> {
+    let name = only.name.clone();
+    JournalFile::open(config, vec![only], wait).await?.of(&name).await
 }
 
 pub(super) fn key_of(bed: &Bed) -> &Path {
@@ -185,7 +196,7 @@ pub(super) async fn answer(journal: &Journal, id: i64, answer: Answer, now: Time
 }
 
 pub(super) async fn due(journal: &Journal, now: Timestamp) -> Vec<i64> {
-    journal.due_mail(now, 1000, &[]).await.unwrap().iter().map(|m| m.id.0).collect()
+    journal.due_mail(&[journal.book()], now, 1000, &[]).await.unwrap().iter().map(|m| m.id.0).collect()
 }
 
 /// The states that are not empty; and what is kept in memory must be what a count of the file says.

@@ -102,7 +102,7 @@ async fn no_text_of_an_error_or_a_value_tells_a_secret() {
     let new = renewed(1, PIN, stored("9182736450192837").expose());
     let mut told = format!("{new:?}");
     committed(&journal, vec![new.clone()]).await;
-    told += &format!("{:?}", journal.due_mail(NOW, 9, &[]).await.unwrap());
+    told += &format!("{:?}", journal.due_mail(&[journal.book()], NOW, 9, &[]).await.unwrap());
     told += &format!("{:?}", journal.planned(&pass(), vec![new], NOW).await.unwrap_err());
     told += &format!("{:?}", journal.reader().user_history(UserId(1), 9).await.unwrap());
     let hash = stored(PIN);

@@ -31,7 +31,7 @@ async fn all_of_them_are_told_and_looked_for() {
     let written = journal.unresolved().await.unwrap().remove(0).written.remove(0);
     assert_eq!((written.pins.len(), written.code, written.password), (1, Some(hash("code-stored")), Some(hash("$2a$new"))));
     journal.committed(batch, NOW).await.unwrap();
-    let mail = journal.due_mail(NOW, 10, &[]).await.unwrap().remove(0);
+    let mail = journal.due_mail(&[journal.book()], NOW, 10, &[]).await.unwrap().remove(0);
     assert_eq!(mail.pin.unwrap().expose(), "1357");
     assert_eq!((mail.code.unwrap().expose(), mail.password.unwrap().expose()), ("778899", "Xy7pQ"));
     let secrets: [&[u8]; 6] = [b"778899", b"Xy7pQ", b"code-stored", b"$2a$new", b"code-before", b"$2a$old"];
@@ -51,7 +51,7 @@ async fn a_pin_that_was_there_is_told_with_its_own_end_but_not_taken_for_ours() 
     let written = journal.unresolved().await.unwrap().remove(0).written.remove(0);
     assert_eq!(written.pins, [], "recovery looks for what we wrote");
     journal.committed(batch, NOW).await.unwrap();
-    let mail = journal.due_mail(NOW, 10, &[]).await.unwrap().remove(0);
+    let mail = journal.due_mail(&[journal.book()], NOW, 10, &[]).await.unwrap().remove(0);
     assert_eq!((mail.pin.unwrap().expose(), mail.expires), ("2468", Some(WallClock(7000))));
     assert_eq!(mail.written.pins, [(stored("2468"), Some(WallClock(7000)))], "a late mail looks whether it still stands");
     let (user, _) = facts_of(journal.reader(), person(1, Some("2468"))).await;

@@ -73,7 +73,10 @@ async fn a_journal_without_its_key_is_refused_and_gets_no_new_one() {
     let error = bed.try_open().await.err().unwrap();
     assert!(matches!(error, JournalError::KeyMissing { .. }), "{error}");
     assert_eq!((error.kind(), error.is_transient()), ("key", false));
-    assert!(matches!(JournalReader::open(&bed.config, "cluster 1").await.err().unwrap(), JournalError::KeyMissing { .. }));
+    assert!(matches!(
+        JournalReader::open(&bed.config, vec![owner("main", "cluster 1")], "main").await.err().unwrap(),
+        JournalError::KeyMissing { .. }
+    ));
     assert!(!key_of(&bed).exists());
 }
 
@@ -83,7 +86,10 @@ async fn a_wrong_key_is_recognised() {
     bed.open().await.close().await.unwrap();
     std::fs::write(key_of(&bed), "00".repeat(32)).unwrap();
     assert!(matches!(bed.try_open().await.err().unwrap(), JournalError::KeyWrong { .. }));
-    assert!(matches!(JournalReader::open(&bed.config, "cluster 1").await.err().unwrap(), JournalError::KeyWrong { .. }));
+    assert!(matches!(
+        JournalReader::open(&bed.config, vec![owner("main", "cluster 1")], "main").await.err().unwrap(),
+        JournalError::KeyWrong { .. }
+    ));
     std::fs::write(key_of(&bed), "no key").unwrap();
     assert!(matches!(bed.try_open().await.err().unwrap(), JournalError::Key(_)));
 }
@@ -92,11 +98,14 @@ async fn a_wrong_key_is_recognised() {
 async fn another_database_is_refused() {
     let bed = Bed::new();
     bed.open().await.close().await.unwrap();
-    let error = Journal::open(&bed.config, "main", "cluster 2", Duration::ZERO).await.err().unwrap();
+    let error = open_as(&bed.config, owner("main", "cluster 2"), Duration::ZERO).await.err().unwrap();
     assert!(matches!(&error, JournalError::OtherDatabase { recorded, given, .. } if recorded == "cluster 1" && given == "cluster 2"));
-    assert!(matches!(JournalReader::open(&bed.config, "cluster 2").await.err().unwrap(), JournalError::OtherDatabase { .. }));
+    assert!(matches!(
+        JournalReader::open(&bed.config, vec![owner("main", "cluster 2")], "main").await.err().unwrap(),
+        JournalError::OtherDatabase { .. }
+    ));
     // A new label in the configuration does not make it another one.
-    Journal::open(&bed.config, "renamed", "cluster 1", Duration::ZERO).await.unwrap();
+    open_as(&bed.config, owner("renamed", "cluster 1"), Duration::from_secs(5)).await.unwrap();
 }
 
 #[tokio::test]
@@ -126,7 +135,7 @@ async fn the_second_writer_is_kept_out_until_the_first_has_ended() {
     let error = bed.try_open().await.err().unwrap();
     assert!(matches!(error, JournalError::Locked { .. }));
     assert!(error.is_transient());
-    let waiting = Journal::open(&bed.config, "main", "cluster 1", Duration::from_secs(60));
+    let waiting = open_as(&bed.config, owner("main", "cluster 1"), Duration::from_secs(60));
     let (second, ()) = tokio::join!(waiting, async { first.close().await.unwrap() });
     second.unwrap();
     assert!(matches!(first.planned(&pass(), vec![], NOW).await, Err(JournalError::Closed)));
