@@ -52,7 +52,11 @@ fn main() {
     println!("   for {USERS}, if the rest is like the sample:              {whole_loop:9.1}");
     println!("one PIN of 8 digits, the last one, credkeeper, all cores:  {:9.4} ({:.4})", cpu("eight"), wall("eight"));
     println!("a million digests one by one, md-5 crate:                  {:9.4} ({:.4})", cpu("million"), wall("million"));
-    println!("ratios of CPU time: plain pass / pass {:.1}, searches / pass {:.0}", cpu("plain pass") / cpu("pass"), whole_loop / cpu("pass"));
+    println!(
+        "ratios of CPU time: plain pass / pass {:.1}, searches / pass {:.0}",
+        cpu("plain pass") / cpu("pass"),
+        whole_loop / cpu("pass")
+    );
     println!("                    8 digits one by one (100 x the million) / credkeeper {:.1}", 100.0 * cpu("million") / cpu("eight"));
 }
 

@@ -15,9 +15,11 @@ use crate::plan::{Blocker, Planner, lint};
 use crate::reconcile;
 use crate::store::{Check, CheckVerdict, Reader};
 
+mod credentials;
 mod folders;
 mod mail;
 
+pub use credentials::cac_pair;
 pub use mail::test as mail_test;
 
 /// Looks at everything that a pass needs, and changes nothing.
@@ -25,6 +27,7 @@ pub async fn inspect(config: &Config) -> Vec<Check> {
     let mut checks = vec![Check::ok("configuration", format!("{} is valid", config.path.display()))];
     checks.extend(warnings(config).into_iter().map(|w| Check::warning("configuration", w, "")));
     for database in &config.databases {
+        checks.extend(credentials::md5_passwords(database.password_encoding));
         match Reader::connect(database).await {
             Err(error) => checks.push(Check::failed("database", chain(&error), "see databases in the configuration")),
             Ok(reader) => {
