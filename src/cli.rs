@@ -47,6 +47,8 @@ pub enum Mode {
         /// Who is sent a mail without any credential.
         mail_test: Option<Mailbox>,
     },
+    /// Whether the configured cipher makes what the print system made of a code.
+    CacPair,
     CheckConfig,
     /// Encrypt a secret for the configuration.
     Seal,
@@ -288,6 +290,13 @@ enum RawCommand {
         /// Send a mail to this address too, without any credential, as the configuration says, and tell what the mail server said
         #[arg(long, value_name = "ADDRESS", value_parser = mailbox)]
         mail_test: Option<Mailbox>,
+
+        /// Instead of all that, prove cac_cipher: asks for a card assignment code and for its stored form from the database
+        ///
+        /// Make a code in the print system, and read what it has stored for it. Both are asked for without being shown, or read from the
+        /// standard input, one a line. Nothing is connected to.
+        #[arg(long, conflicts_with = "mail_test")]
+        cac_pair: bool,
     },
     /// Check the configuration file alone, without connecting anywhere; exits with 64 when it is wrong
     CheckConfig,
@@ -333,7 +342,8 @@ impl RawCli {
             (Some(RawCommand::Explain { login }), None) => Mode::Explain { login },
             (Some(RawCommand::Hold { login }), None) => Mode::Hold { login },
             (Some(RawCommand::Release { login }), None) => Mode::Release { login },
-            (Some(RawCommand::Doctor { mail_test }), None) => Mode::Doctor { mail_test },
+            (Some(RawCommand::Doctor { cac_pair: true, .. }), None) => Mode::CacPair,
+            (Some(RawCommand::Doctor { mail_test, .. }), None) => Mode::Doctor { mail_test },
             (Some(RawCommand::CheckConfig), None) => Mode::CheckConfig,
             (Some(RawCommand::Seal), None) => Mode::Seal,
             (Some(RawCommand::Sandbox { dir, users }), None) => Mode::Sandbox { dir, users },

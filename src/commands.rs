@@ -20,8 +20,10 @@ use crate::plan::Planner;
 use crate::reconcile::{PassError, wanted, with_facts};
 use crate::store::{CheckVerdict, Filter, Reader, StoreError};
 
+mod cac_pair;
 mod seal;
 
+pub use cac_pair::cac_pair;
 pub use seal::seal;
 
 /// How many issuances `journal list` shows.

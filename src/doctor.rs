@@ -15,9 +15,11 @@ use crate::plan::{Blocker, Planner, lint};
 use crate::reconcile;
 use crate::store::{Check, CheckVerdict, Reader};
 
+mod credentials;
 mod folders;
 mod mail;
 
+pub use credentials::cac_pair;
 pub use mail::test as mail_test;
 
 /// Looks at everything that a pass needs, and changes nothing.
@@ -44,8 +46,12 @@ async fn inspect_one(config: &Config, database: &DatabaseConfig) -> Vec<Check> {
         Ok(reader) => reader,
         Err(error) => return vec![Check::failed("database", chain(&error), "see databases in the configuration")],
     };
-    let mut checks = reader.inspect().await;
-    if !checks.iter().any(|c| c.verdict == CheckVerdict::Failed) {
+    let mut checks: Vec<Check> =
+        credentials::md5_passwords(database.password_encoding).filter(|_| database.needs.passwords).into_iter().collect();
+    let found = reader.inspect().await;
+    let reachable = !found.iter().any(|c| c.verdict == CheckVerdict::Failed);
+    checks.extend(found);
+    if reachable {
         checks.extend(cost_centers(config, database, &reader).await);
         checks.extend(pin_space(database, &reader).await);
     }

@@ -17,7 +17,7 @@
 //! | [`policy`] | what the administrator asks for | |
 //! | [`inventory`] | what is known: users as read, and what the journal knows of them | |
 //! | [`plan`] | who is due, why, within which limits | tokio, tracing, the clock, chance |
-//! | [`mint`] | draws new credentials | the database |
+//! | [`mint`] | draws new credentials, makes their stored forms, recovers PINs that exist | the database |
 //! | [`config`] | `config.yaml`, checked | |
 //! | [`seal`] | encryption at rest, keyed fingerprints | |
 //! | [`tls`] | what an encrypted connection trusts, and why one failed | what is said over it |

@@ -78,6 +78,7 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus
         Mode::Hold { login } => operate::hold(&config, &login).await,
         Mode::Release { login } => operate::release(&config, &login).await,
         Mode::Doctor { mail_test } => commands::doctor(&config, mail_test.as_ref()).await,
+        Mode::CacPair => commands::cac_pair(&config).await,
         Mode::JournalList => commands::journal_list(&config).await,
         Mode::Status => commands::status(&config).await,
         Mode::CheckConfig | Mode::Seal | Mode::Sandbox { .. } | Mode::Completions(_) => ExitStatus::Done, // served before

@@ -38,6 +38,14 @@ fn doctor_may_send_a_mail_to_try() {
     assert!(complaint("doctor --mail-test admin").contains("the mail address has no @"));
 }
 
+#[test]
+fn doctor_may_prove_the_cipher_of_codes_and_takes_no_code_as_an_argument() {
+    assert_eq!(mode("doctor --cac-pair"), Mode::CacPair);
+    assert!(complaint("doctor --cac-pair 004711").contains("unexpected argument"));
+    assert!(complaint("doctor --cac-pair=004711").contains("unexpected value"));
+    assert!(complaint("doctor --cac-pair --mail-test a@example.com").contains("cannot be used with"));
+}
+
 /// What is sealed would stand in the history of the shell, and every account could see it.
 #[test]
 fn a_secret_is_no_argument() {

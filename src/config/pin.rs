@@ -7,6 +7,8 @@ use crate::domain::time::span;
 use crate::domain::{PinFormat, PinLength};
 use crate::policy::{OnLeave, PinRewrite, PinRule};
 
+/// There are too many longer ones to look through.
+const LONGEST_RECOVERED: u64 = 8;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// `format` is what the database stores them as, where that is known.
@@ -23,7 +25,8 @@ pub(super) fn pin(field: &Field<'_>, format: Option<PinFormat>) -> Option<PinRul
     let cap_unlimited = cap_field.as_ref().and_then(Field::boolean).unwrap_or(false);
     let allow_trivial = section.or("allow_trivial", false, Field::boolean);
     let allow_dense = section.or("allow_dense", false, Field::boolean);
-    let send_existing = section.or("send_existing", false, Field::boolean);
+    let send_field = section.field("send_existing");
+    let send_existing = send_field.as_ref().and_then(Field::boolean).unwrap_or(false);
     let leaves = [("keep", OnLeave::Keep), ("expire", OnLeave::Expire), ("delete", OnLeave::Delete)];
     let on_leave = section.or("on_leave", OnLeave::Keep, |leave| leave.choice(&leaves));
     let quarantine = section.or("quarantine", DAY * 90, Field::any_duration);
@@ -42,6 +45,12 @@ pub(super) fn pin(field: &Field<'_>, format: Option<PinFormat>) -> Option<PinRul
     if let Some(digits) = length.filter(|digits| !(4..=8).contains(digits)) {
         let how = if digits < 4 { "is soon guessed" } else { "cannot be typed at a hardware terminal, which takes 2 to 8 digits" };
         field.reader.warn(format!("{}.length: a PIN of {digits} digits {how}", field.key));
+    }
+    let hashed = matches!(format, Some(PinFormat::Md5 | PinFormat::Md5WithoutPrefix));
+    if let (true, true, Some(field)) = (send_existing && hashed, length.is_some_and(|digits| digits > LONGEST_RECOVERED), &send_field) {
+        field.problem(format!(
+            "a PIN of more than {LONGEST_RECOVERED} digits cannot be recovered from its hash; remove the key, or take fewer digits"
+        ));
     }
     let valid_for = valid_for.map_or(Some(None), |span| span.map(Some));
     let rotate_every = rotate_every.map_or(Some(None), |span| span.map(Some));

@@ -184,6 +184,31 @@ impl Cipher {
         !matches!(self.iv, Iv::Prefix)
     }
 
+    /// The other ciphers that the same key fits, as the configuration writes them: one of them may be what is meant.
+    pub fn with_the_same_key(&self) -> Vec<(&'static str, Cipher)> {
+        let zeros = Iv::Fixed([0; LARGEST_BLOCK]);
+        let other = |written, key: &CipherKey, iv: &Iv| (written, Cipher { key: key.clone(), iv: iv.clone() });
+        match &self.key {
+            CipherKey::Aes128Cbc(key) | CipherKey::Aes128Ecb(key) => {
+                let (cbc, ecb) = (CipherKey::Aes128Cbc(*key), CipherKey::Aes128Ecb(*key));
+                vec![
+                    other("algorithm: aes-128-cbc, iv: prefix", &cbc, &Iv::Prefix),
+                    // Of a code that fits into one block these two make the same.
+                    other("algorithm: aes-128-ecb", &ecb, &Iv::Absent),
+                    other("algorithm: aes-128-cbc, iv: 32 zeros", &cbc, &zeros),
+                ]
+            }
+            CipherKey::Aes256Cbc(_) => vec![
+                other("algorithm: aes-256-cbc, iv: prefix", &self.key, &Iv::Prefix),
+                other("algorithm: aes-256-cbc, iv: 32 zeros", &self.key, &zeros),
+            ],
+            CipherKey::DesEde3Cbc(_) => vec![
+                other("algorithm: des-ede3-cbc, iv: prefix", &self.key, &Iv::Prefix),
+                other("algorithm: des-ede3-cbc, iv: 16 zeros", &self.key, &zeros),
+            ],
+        }
+    }
+
     /// The stored form of a code. `drawn` has to be drawn anew for each; only a cipher that is not
     /// [deterministic](Cipher::is_deterministic) looks at it.
     pub fn encrypt(&self, code: &Code, drawn: [u8; LARGEST_BLOCK]) -> StoredValue {

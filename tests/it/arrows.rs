@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("recover", "domain journal reconcile report store"),
     ("deliver", "clock config domain journal logging mail metrics report store"),
     ("explain", "domain inventory journal plan policy"),
-    ("doctor", "clock config domain inventory journal logging mail plan reconcile store"),
+    ("doctor", "clock config domain inventory journal logging mail mint plan reconcile store"),
     ("commands", "cli clock config doctor domain explain inventory journal logging metrics plan reconcile seal store"),
     ("operate", "cli clock commands config domain inventory journal store"),
     ("once", "cli clock config deliver journal logging metrics reconcile recover report store"),

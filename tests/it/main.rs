@@ -3,6 +3,7 @@
 mod arrows;
 mod bench;
 mod brakes;
+mod cac_pair;
 mod certificates;
 mod cipher_command;
 mod contract;

@@ -261,7 +261,8 @@ async fn a_user_who_is_not_there_is_told() {
     let asked = Once { user: Some("nobody@example.com".to_owned()), ..Once::default() };
     let config = site.load();
     let metrics = std::sync::Arc::new(credkeeper::commands::metrics(&config));
-    let refused = credkeeper::once::run(config, &asked, metrics, &credkeeper::logging::Progress::new(false)).await.err().expect("a refusal");
+    let refused =
+        credkeeper::once::run(config, &asked, metrics, &credkeeper::logging::Progress::new(false)).await.err().expect("a refusal");
     assert_eq!(refused.status(), ExitStatus::Partial, "{refused}");
 }
 
