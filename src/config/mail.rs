@@ -6,6 +6,7 @@ use super::read::{Field, Section};
 use super::{MailConfig, Sender, SmtpConfig, TransportConfig};
 use crate::domain::Mailbox;
 
+mod login;
 pub(super) mod wire;
 
 use wire::{Tls, Wire};

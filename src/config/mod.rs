@@ -194,11 +194,33 @@ pub enum Encryption {
     Implicit(TlsSettings),
 }
 
-/// Name and password at the mail server.
+/// How we show the mail server who we are.
 #[derive(Clone, Debug)]
 pub struct MailLogin {
     pub user: String,
-    pub password: Secret,
+    pub proof: Proof,
+}
+
+#[derive(Clone, Debug)]
+pub enum Proof {
+    Password(Secret),
+    /// By XOAUTH2, with an access token from there.
+    Token(Box<TokenEndpoint>),
+}
+
+/// Who gives out access tokens to programs that show a secret (OAuth2, the client credentials grant of RFC 6749, 4.4).
+#[derive(Clone, Debug)]
+pub struct TokenEndpoint {
+    /// A name or an address, IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    /// With the query, if the address has one.
+    pub path: String,
+    /// `None`: unencrypted, which only this machine may be.
+    pub tls: Option<TlsSettings>,
+    pub client_id: String,
+    pub client_secret: Secret,
+    pub scope: Option<String>,
 }
 
 #[derive(Clone, Debug)]

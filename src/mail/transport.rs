@@ -11,6 +11,7 @@ use crate::domain::{IssuanceId, Mailbox, Secret, Timestamp};
 
 use super::delivery::{Delivery, MailError};
 use super::directory::Outbox;
+use super::login::Credentials;
 use super::message::{Outgoing, compose};
 use super::smtp::{Deadlines, Greeted, Session};
 use super::wire::Secured;
@@ -31,13 +32,26 @@ enum Way {
 }
 
 impl Transport {
+    /// `count` of them, which share one login. None for `transport: none`, nor for a configuration without a sender.
+    pub fn several(config: &MailConfig, deadlines: Option<Deadlines>, count: usize) -> Vec<Transport> {
+        let credentials = match &config.transport {
+            TransportConfig::Smtp(smtp) => Credentials::of(smtp, &deadlines.unwrap_or_else(|| Deadlines::of(smtp))),
+            TransportConfig::Directory(_) | TransportConfig::None => Credentials::None,
+        };
+        (0..count).filter_map(|_| Transport::with(config, deadlines, credentials.clone())).collect()
+    }
+
     /// `None` for `transport: none`, and for a configuration without a sender.
     pub fn new(config: &MailConfig, deadlines: Option<Deadlines>) -> Option<Transport> {
+        Transport::several(config, deadlines, 1).pop()
+    }
+
+    fn with(config: &MailConfig, deadlines: Option<Deadlines>, credentials: Credentials) -> Option<Transport> {
         let from = config.from.clone()?;
         let way = match &config.transport {
             TransportConfig::Smtp(smtp) => {
                 let deadlines = deadlines.unwrap_or_else(|| Deadlines::of(smtp));
-                Way::Smtp(Box::new(Session::new(SmtpConfig::clone(smtp), deadlines)))
+                Way::Smtp(Box::new(Session::new(SmtpConfig::clone(smtp), credentials, deadlines)))
             }
             TransportConfig::Directory(path) => Way::Directory(Outbox::new(path.clone())),
             TransportConfig::None => return None,
@@ -90,7 +104,10 @@ impl Transport {
 /// As a mail would get it.
 pub async fn probe(config: &MailConfig) -> Result<Option<Greeted>, Delivery> {
     match &config.transport {
-        TransportConfig::Smtp(smtp) => Session::new(SmtpConfig::clone(smtp), Deadlines::of(smtp)).probe().await.map(Some),
+        TransportConfig::Smtp(smtp) => {
+            let deadlines = Deadlines::of(smtp);
+            Session::new(SmtpConfig::clone(smtp), Credentials::of(smtp, &deadlines), deadlines).probe().await.map(Some)
+        }
         TransportConfig::Directory(path) => Outbox::new(path.clone()).create().map(|()| None).map_err(|error| unwritten(path, error)),
         TransportConfig::None => Ok(None),
     }
