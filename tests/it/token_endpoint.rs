@@ -136,7 +136,10 @@ async fn token(State(state): State<Arc<Mutex<Inner>>>, headers: HeaderMap, body:
         // As long as real ones.
         let token = format!("eyJ0eXAi.{}.{:x}", "Ab1-_".repeat(300), rand::random::<u64>());
         let good = std::fs::read_to_string(&state.tokens).unwrap();
-        std::fs::write(&state.tokens, format!("{good}{token}\n")).unwrap();
+        // In one step: the mail server may be reading it.
+        let new = state.tokens.with_extension("new");
+        std::fs::write(&new, format!("{good}{token}\n")).unwrap();
+        std::fs::rename(&new, &state.tokens).unwrap();
         (200, json!({"token_type": "Bearer", "expires_in": state.expires_in, "ext_expires_in": state.expires_in, "access_token": token}))
     };
     (StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, "application/json")], answer.to_string())
