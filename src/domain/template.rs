@@ -84,9 +84,9 @@ impl Template {
         }
     }
 
-    /// Whether some part tells the user this value.
-    pub fn tells(&self, variable: Variable) -> bool {
-        self.parts.iter().any(|part| part.variables().any(|named| named == variable))
+    /// Whether some part tells the user this credential whenever it is made: one that names another too is left out with that.
+    pub fn tells(&self, credential: Variable) -> bool {
+        self.parts.iter().any(|part| part.credentials().into_iter().eq([credential]))
     }
 }
 
@@ -180,6 +180,21 @@ impl Variable {
             Variable::Surname => "surname",
             Variable::CostCenter => "cost_center",
             Variable::Expires => "expires",
+            Variable::Policy => "policy",
+        }
+    }
+
+    /// As people say it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Variable::Pin => "PIN",
+            Variable::CardAssignmentCode => "card assignment code",
+            Variable::Password => "password",
+            Variable::Username => "user name",
+            Variable::Name => "name",
+            Variable::Surname => "surname",
+            Variable::CostCenter => "cost center",
+            Variable::Expires => "expiry",
             Variable::Policy => "policy",
         }
     }
