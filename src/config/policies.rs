@@ -85,7 +85,7 @@ fn selector(field: &Field<'_>) -> Option<Selector> {
 }
 
 /// A Python regular expression; `None` where it stands for everybody.
-fn pattern(field: &Field<'_>) -> Option<Pattern> {
+pub(super) fn pattern(field: &Field<'_>) -> Option<Pattern> {
     let python = field.text("a regular expression in single quotes")?;
     if Pattern::is_everybody(python) {
         return None;

@@ -11,6 +11,7 @@ pub mod secret;
 pub mod share;
 pub mod template;
 pub mod time;
+pub mod translation;
 
 pub use alike::alike;
 pub use ids::{CostCenter, CostCenterId, CostCenterRef, IssuanceId, PassId, PolicyName, UserId};

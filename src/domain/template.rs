@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::secret::Pin;
+use super::translation::Translation;
 
 /// A subject and parts, parsed.
 #[derive(Clone, Debug)]
@@ -12,6 +13,16 @@ pub struct Template {
     pub parts: Vec<Text>,
     /// The same parts as HTML, each naming the same credentials as its fellow in `parts`; absent: text only.
     pub html_parts: Option<Vec<Text>>,
+    /// The first one that is for the reader is taken; each tells the same credentials together as this one.
+    pub translations: Vec<Translation>,
+    pub reminder: Option<Reminder>,
+}
+
+/// What a user is written before a PIN lapses. It names no credential.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reminder {
+    pub subject: Text,
+    pub parts: Vec<Text>,
 }
 
 /// Text with variables in it.
@@ -274,7 +285,13 @@ mod tests {
 
     fn template(subject: &str, parts: &[&str]) -> Template {
         let parse = |text: &&str| Text::parse(text).unwrap();
-        Template { subject: parse(&subject), parts: parts.iter().map(parse).collect(), html_parts: None }
+        Template {
+            subject: parse(&subject),
+            parts: parts.iter().map(parse).collect(),
+            html_parts: None,
+            translations: Vec::new(),
+            reminder: None,
+        }
     }
 
     #[test]

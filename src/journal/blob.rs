@@ -79,10 +79,18 @@ impl Seals {
             username: &a.username,
             name: &a.name,
             surname: &a.surname,
+            email: &a.email,
             cost_center: a.cost_center.as_deref(),
+            cost_center_number: a.cost_center_number,
         });
         let room = mail.as_ref().map_or(0, |m| {
-            m.to.len() + m.template.len() + m.username.len() + m.name.len() + m.surname.len() + m.cost_center.map_or(0, str::len)
+            m.to.len()
+                + m.template.len()
+                + m.username.len()
+                + m.name.len()
+                + m.surname.len()
+                + m.email.len()
+                + m.cost_center.map_or(0, str::len)
         });
         let out = SecretOut { pin: issued.map(|p| p.pin.expose()), stored: issued.map(|p| p.stored.expose()), mail };
         self.sealed(SECRET, id, new.user, room + 128, &out).map(Some)
@@ -120,7 +128,9 @@ impl Seals {
                 username: m.username,
                 name: m.name,
                 surname: m.surname,
+                email: m.email,
                 cost_center: m.cost_center,
+                cost_center_number: m.cost_center_number,
             }),
             (None, None) => None,
             _ => return Err(JournalError::NotUnderstood { what: "a message identity" }),
@@ -170,7 +180,9 @@ struct MailOut<'a> {
     username: &'a str,
     name: &'a str,
     surname: &'a str,
+    email: &'a str,
     cost_center: Option<&'a str>,
+    cost_center_number: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -195,7 +207,12 @@ struct MailIn {
     username: String,
     name: String,
     surname: String,
+    /// Absent in what an older version wrote.
+    #[serde(default)]
+    email: String,
     cost_center: Option<String>,
+    #[serde(default)]
+    cost_center_number: Option<i64>,
 }
 
 #[derive(Deserialize)]

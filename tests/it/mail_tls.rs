@@ -296,6 +296,8 @@ async fn a_server_without_any_encryption_gets_no_mail() {
 fn rendered(id: i64, to: &str, values: &Values<'_>) -> Outgoing {
     let parse = |text: &str| Text::parse(text).unwrap();
     let template = Template {
+        translations: Vec::new(),
+        reminder: None,
         subject: parse("Documents of {{ name }}"),
         parts: vec![parse("Hello {{ name }},"), parse("PIN {{ pin }}"), parse("Password {{ password }}")],
         html_parts: Some(vec![

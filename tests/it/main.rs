@@ -10,6 +10,7 @@ mod daemon;
 mod encrypted;
 mod golden;
 mod inspection;
+mod languages;
 mod leaks;
 mod log_files;
 mod log_server;
