@@ -14,8 +14,9 @@ use crate::cli::{ExitStatus, Once};
 use crate::clock;
 use crate::config::{self, Config, DatabaseConfig};
 use crate::deliver::{Delivery, Desk, Mode};
+use crate::digest::Digest;
 use crate::journal::{Journal, JournalError, JournalReader, LOCK_WAIT};
-use crate::logging::Progress;
+use crate::logging::{Progress, chain};
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Ask, PassError, Watch};
 use crate::recover::recover;
@@ -76,7 +77,15 @@ pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progr
         metrics.pass(&report, clock::now());
         report
     } else {
-        pass(config.clone(), database, asked, metrics, &line, progress).await?
+        let digest = Digest::new(&config, &metrics);
+        let passed = pass(config.clone(), database, asked, metrics, &line, progress).await;
+        match &passed {
+            Ok(report) => digest.pass(report),
+            Err(error) if error.status() == ExitStatus::Failed => digest.fatal(&database.name, &chain(error)),
+            Err(_) => {}
+        }
+        digest.finish().await;
+        passed?
     };
     if let Some(file) = file {
         file.finish(&report).map_err(unwritten)?;

@@ -15,6 +15,7 @@ use read::Reader;
 pub use schema_map::SchemaMap;
 pub(crate) use url::is_loopback;
 
+mod admin;
 mod conninfo;
 mod database;
 mod encryption;
@@ -51,6 +52,8 @@ pub struct Config {
     pub limits: GlobalLimits,
     pub policies: Vec<Policy>,
     pub mail: MailConfig,
+    /// `None`: nobody is mailed about problems.
+    pub admin: Option<AdminConfig>,
     pub templates: BTreeMap<String, Template>,
     pub journal: JournalConfig,
     pub http: Option<SocketAddr>,
@@ -142,6 +145,16 @@ pub struct MailConfig {
     pub redirect_to: Option<Mailbox>,
     /// Default 48 h.
     pub give_up_after: Duration,
+}
+
+/// Who is told what is wrong (R34).
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// Never none.
+    pub email: Vec<Mailbox>,
+    /// At most one mail in each.
+    pub interval: Duration,
+    pub subject: String,
 }
 
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::admin::admin;
 use super::limits::limits;
 use super::local::{http, journal};
 use super::log::log;
@@ -22,7 +23,7 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
     let schedule = schedule(part(&mut root, "schedule"));
     let limits = limits(part(&mut root, "limits"));
     let mail = mail(part(&mut root, "mail"));
-    root.later("admin", "mails to administrators");
+    let admin = root.field("admin").map_or(Some(None), |field| admin(&field, mail.transport_is_none).map(Some));
     let templates = templates(&part(&mut root, "templates"));
     let around = Around {
         // A map that could not be read has problems enough.
@@ -65,6 +66,7 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
         limits: limits.global,
         policies,
         mail: mail.config?,
+        admin: admin?,
         templates: templates.into_iter().filter_map(|(name, template)| Some((name, template?))).collect(),
         journal: journal?,
         http,

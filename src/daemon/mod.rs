@@ -12,10 +12,11 @@ use tracing::{error, info, warn};
 use crate::clock;
 use crate::config::{self, Config, DatabaseConfig};
 use crate::deliver::{Delivery, Desk, Mode};
+use crate::digest::Digest;
 use crate::domain::{Timestamp, UserId};
 use crate::http::{self, Health};
 use crate::inventory::Counts;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, State};
 use crate::logging::chain;
 use crate::metrics::Metrics;
 use crate::plan::tripwires::Tripwire;
@@ -74,6 +75,7 @@ struct Shared {
     health: Arc<Health>,
     stop: watch::Receiver<bool>,
     said: Mutex<Said>,
+    digest: Digest,
 }
 
 /// Runs until `stop` says so.
@@ -93,7 +95,8 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, stop: watch::Receiv
         });
     }
     let mode = config.mode;
-    let shared = Shared { config, database, metrics, health, stop, said: Mutex::default() };
+    let digest = Digest::start(&config, &metrics);
+    let shared = Shared { config, database, metrics, health, stop, said: Mutex::default(), digest };
     match mode {
         config::Mode::Enforce => Daemon(shared).live().await,
         config::Mode::Observe => Observer::new(shared).await?.live().await,
@@ -121,6 +124,7 @@ impl Shared {
     fn unavailable(&self, e: &StoreError) {
         self.metrics.database_error(&self.database.name, e.kind());
         self.health.failing(&self.database.name, &chain(e), clock::now());
+        self.digest.unavailable(&self.database.name, &chain(e));
         warn!(error.kind = e.kind(), "The database is not available, trying again soon: {}", chain(e));
     }
 
@@ -333,6 +337,7 @@ impl Daemon {
             return Ok((passed.report, None));
         }
         self.metrics.pass(&passed.report, clock::now());
+        self.digest.pass(&passed.report);
         self.told(&passed.report);
         self.keep_journal(journal, ask.kind).await;
         match passed.error {
@@ -351,9 +356,13 @@ impl Daemon {
             }
             let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));
             self.metrics.journal(&self.database.name, &counts, journal.reader().oldest_open().await?);
+            let undeliverable = counts.iter().find(|(state, _)| *state == State::Undeliverable.as_str());
+            self.digest.undeliverable(&self.database.name, undeliverable.map_or(0, |(_, n)| *n));
             Ok::<(), JournalError>(())
         };
-        if let Err(e) = upkeep.await {
+        let upkeep = upkeep.await;
+        self.digest.journal(&self.database.name, upkeep.as_ref().err().map(|e| chain(e)).as_deref());
+        if let Err(e) = upkeep {
             self.metrics.journal_write_error();
             warn!(error.kind = e.kind(), "The upkeep of the journal failed: {}", chain(&e));
         }

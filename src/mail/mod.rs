@@ -41,5 +41,5 @@ pub use message::{Outgoing, compose};
 pub use remedy::{remedy, what, writing};
 pub use smtp::{Deadlines, Greeted};
 pub use token::{Denial, TokenError};
-pub use transport::{probe, send_test};
+pub use transport::{probe, send_notice, send_test};
 pub use wire::Secured;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::spawn_blocking;
 
@@ -115,15 +116,20 @@ pub async fn probe(config: &MailConfig) -> Result<Option<Greeted>, Delivery> {
 
 /// Sends a mail without any credential, as any other mail goes: for `doctor --mail-test`.
 pub async fn send_test(config: &MailConfig, to: &Mailbox, now: Timestamp) -> Delivery {
-    let Some(mut transport) = Transport::new(config, None) else { return Delivery::ConnectError(MailError::NoTransport) };
-    let domain = transport.from.address.address().split('@').next_back().unwrap_or_default();
     let text = "This mail was sent by `credkeeper doctor --mail-test`. If you can read it, users can be told their credentials.\n\
                 It holds none, and there is nothing to do.\n";
+    send_notice(config, to, "mail-test", "Test of credkeeper's mail", text, now).await
+}
+
+/// Sends one mail that no issuance knows, on a connection of its own. `kind` begins its Message-ID.
+pub async fn send_notice(config: &MailConfig, to: &Mailbox, kind: &str, subject: &str, text: &str, now: Timestamp) -> Delivery {
+    let Some(mut transport) = Transport::new(config, None) else { return Delivery::ConnectError(MailError::NoTransport) };
+    let domain = transport.from.address.address().split('@').next_back().unwrap_or_default();
     let mail = Outgoing {
         id: IssuanceId(0),
         recipient: to.clone(),
-        message_id: format!("mail-test.{}.{}@{domain}", now.0, std::process::id()),
-        subject: "Test of credkeeper's mail".to_owned(),
+        message_id: format!("{kind}.{}.{}.{}@{domain}", now.0, std::process::id(), NOTICE.fetch_add(1, Ordering::Relaxed)),
+        subject: subject.to_owned(),
         text: Secret::new(text.to_owned()),
         html: None,
     };
@@ -131,6 +137,9 @@ pub async fn send_test(config: &MailConfig, to: &Mailbox, now: Timestamp) -> Del
     transport.close().await;
     delivery
 }
+
+/// Tells notices of one second apart.
+static NOTICE: AtomicU64 = AtomicU64::new(0);
 
 fn unwritten(directory: &Path, source: io::Error) -> Delivery {
     Delivery::ConnectError(MailError::Write { directory: directory.to_owned(), source })

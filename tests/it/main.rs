@@ -7,6 +7,7 @@ mod certificates;
 mod contract;
 mod crash;
 mod daemon;
+mod digest;
 mod encrypted;
 mod golden;
 mod inspection;
