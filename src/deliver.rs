@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 use crate::clock;
 use crate::config::{Config, TransportConfig};
 use crate::domain::template::Values;
+use crate::domain::translation::Reader;
 use crate::domain::{IssuanceId, PolicyName, Secret, Timestamp};
 use crate::journal::{Answer as Told, BookId, JournalFile, PendingMail};
 use crate::logging::{Progress, chain};
@@ -347,7 +348,13 @@ impl Loop {
             return;
         };
         let told = &mail.announcement;
-        let rendered = template.render(&Values {
+        let reader = Reader {
+            username: &told.username,
+            email: &told.email,
+            cost_center: told.cost_center.as_deref(),
+            cost_center_number: told.cost_center_number,
+        };
+        let rendered = template.read_by(&reader).render(&Values {
             pin: mail.pin.as_ref(),
             code: mail.code.as_ref(),
             password: mail.password.as_ref(),

@@ -1,12 +1,13 @@
 //! `doctor`: the start-up inspection in full, each line ok, warning or failed with what to do.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::clock;
 use crate::config::{Config, DatabaseConfig, JournalConfig};
-use crate::domain::{CostCenterRef, WallClock, alike, printable};
+use crate::domain::{CostCenterRef, Template, WallClock, alike, printable};
 use crate::inventory::Now;
 use crate::journal::{JournalReader, Owner, folder};
 use crate::logging::chain;
@@ -97,7 +98,9 @@ async fn cost_centers(config: &Config, database: &DatabaseConfig, reader: &Reade
     let now = Now { utc: clock::now(), wall: WallClock(0) };
     let blockers = Planner::new(&database.policies, &places, now).blockers();
     let pilot = reconcile::pilot_missing(config, &places);
-    if blockers.is_empty() && pilot.is_empty() {
+    let named = config.templates.values().flat_map(Template::cost_centers).collect::<BTreeSet<_>>();
+    let of_templates: Vec<_> = named.into_iter().filter(|named| places.get(named).is_none()).collect();
+    if blockers.is_empty() && pilot.is_empty() && of_templates.is_empty() {
         return vec![Check::ok("cost centers", format!("all {} that the configuration names are there", wanted.len()))];
     }
     // Without them there is only less advice.
@@ -106,7 +109,12 @@ async fn cost_centers(config: &Config, database: &DatabaseConfig, reader: &Reade
         let found = format!("the pilot names cost center {place}, which the database does not have");
         Check::failed("cost centers", found, "create it in the print system, or correct the pilot: nobody is covered by it")
     };
-    blockers.iter().map(|blocker| blocked(blocker, &names)).chain(pilot.iter().map(of_pilot)).collect()
+    let of_template = |place: &&CostCenterRef| {
+        let found = format!("a translation is for cost center {place}, which the database does not have");
+        Check::warning("cost centers", found, "correct it in the templates: nobody reads that translation")
+    };
+    let named = pilot.iter().map(of_pilot).chain(of_templates.iter().map(of_template));
+    blockers.iter().map(|blocker| blocked(blocker, &names)).chain(named).collect()
 }
 
 /// Two cost centers of one name count as none: guessing could move people into the wrong one.

@@ -25,6 +25,7 @@
 //! | [`journal`] | the local file that makes delivery crash-safe | the store, mail |
 //! | [`mail`] | rendering, transports, the courier | the store, the journal |
 //! | [`reconcile`], [`recover`], [`daemon`] | the only places that see store, journal and mail together | |
+//! | [`digest`] | what administrators are mailed about | the store, the journal |
 //! | [`report`], [`explain`], [`doctor`], [`metrics`], [`http`], [`logging`] | what a person or a monitor sees | |
 //!
 //! # Invariants
@@ -50,6 +51,7 @@ pub mod commands;
 pub mod config;
 pub mod daemon;
 pub mod deliver;
+pub mod digest;
 pub mod doctor;
 pub mod domain;
 pub mod explain;

@@ -16,6 +16,7 @@ use crate::cli::{ExitStatus, Once};
 use crate::clock;
 use crate::config::{self, Config, DatabaseConfig};
 use crate::deliver::{Delivery, Desk, Mode, Outlet};
+use crate::digest::Digest;
 use crate::journal::{Journal, JournalError, JournalFile, JournalReader, LOCK_WAIT, Owner};
 use crate::logging::{Progress, chain};
 use crate::metrics::{INSPECTION, Metrics};
@@ -92,7 +93,10 @@ pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progr
     let mut ended = if asked.dry_run || config.mode == config::Mode::Observe {
         previews(&config, asked, &metrics, &tell).await?
     } else {
-        passes(&config, asked, &metrics, &tell, progress).await?
+        let digest = Digest::new(&config, &metrics);
+        let passed = passes(&config, asked, &metrics, &tell, progress).await;
+        tell_administrators(digest, &config, &passed).await;
+        passed?
     };
     for Ended { database, outcome } in &ended {
         match outcome {
@@ -109,6 +113,26 @@ pub async fn run(config: Arc<Config>, asked: &Once, metrics: Arc<Metrics>, progr
         file.finish(&told).map_err(unwritten)?;
     }
     Ok(ended)
+}
+
+/// One mail of all that is wrong.
+async fn tell_administrators(digest: Digest, config: &Config, passed: &Result<Vec<Ended>, OnceError>) {
+    match passed {
+        Ok(ended) => {
+            for Ended { database, outcome } in ended {
+                match outcome {
+                    Ok(report) => digest.pass(report),
+                    Err(error) if error.status() == ExitStatus::Failed => digest.fatal(database, &chain(error)),
+                    Err(_) => {}
+                }
+            }
+        }
+        Err(error) if error.status() == ExitStatus::Failed => {
+            config.selected().for_each(|database| digest.fatal(&database.name, &chain(error)));
+        }
+        Err(_) => {}
+    }
+    digest.finish().await;
 }
 
 async fn previews(config: &Config, asked: &Once, metrics: &Metrics, tell: Tell<'_>) -> Result<Vec<Ended>, OnceError> {

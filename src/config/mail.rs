@@ -6,6 +6,7 @@ use super::read::{Field, Section};
 use super::{MailConfig, Sender, SmtpConfig, TransportConfig};
 use crate::domain::Mailbox;
 
+mod login;
 pub(super) mod wire;
 
 use wire::{Tls, Wire};
@@ -114,7 +115,7 @@ fn sender(field: &Field<'_>) -> Option<Sender> {
     Some(Sender { name: (!name.is_empty()).then(|| name.to_owned()), address })
 }
 
-fn mailbox(field: &Field<'_>) -> Option<Mailbox> {
+pub(super) fn mailbox(field: &Field<'_>) -> Option<Mailbox> {
     in_ascii(field, field.text("a mail address")?)
 }
 

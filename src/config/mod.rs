@@ -15,6 +15,7 @@ use read::Reader;
 pub use schema_map::SchemaMap;
 pub(crate) use url::is_loopback;
 
+mod admin;
 mod code_and_password;
 mod conninfo;
 mod credentials;
@@ -54,6 +55,8 @@ pub struct Config {
     pub schedule: Schedule,
     pub limits: GlobalLimits,
     pub mail: MailConfig,
+    /// `None`: nobody is mailed about problems.
+    pub admin: Option<AdminConfig>,
     pub templates: BTreeMap<String, Template>,
     pub journal: JournalConfig,
     pub http: Option<SocketAddr>,
@@ -154,6 +157,16 @@ pub struct MailConfig {
     pub give_up_after: Duration,
 }
 
+/// Who is told what is wrong (R34).
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// Never none.
+    pub email: Vec<Mailbox>,
+    /// At most one mail in each.
+    pub interval: Duration,
+    pub subject: String,
+}
+
 #[derive(Clone, Debug)]
 pub struct Sender {
     pub name: Option<String>,
@@ -204,11 +217,33 @@ pub enum Encryption {
     Implicit(TlsSettings),
 }
 
-/// Name and password at the mail server.
+/// How we show the mail server who we are.
 #[derive(Clone, Debug)]
 pub struct MailLogin {
     pub user: String,
-    pub password: Secret,
+    pub proof: Proof,
+}
+
+#[derive(Clone, Debug)]
+pub enum Proof {
+    Password(Secret),
+    /// By XOAUTH2, with an access token from there.
+    Token(Box<TokenEndpoint>),
+}
+
+/// Who gives out access tokens to programs that show a secret (OAuth2, the client credentials grant of RFC 6749, 4.4).
+#[derive(Clone, Debug)]
+pub struct TokenEndpoint {
+    /// A name or an address, IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    /// With the query, if the address has one.
+    pub path: String,
+    /// `None`: unencrypted, which only this machine may be.
+    pub tls: Option<TlsSettings>,
+    pub client_id: String,
+    pub client_secret: Secret,
+    pub scope: Option<String>,
 }
 
 #[derive(Clone, Debug)]

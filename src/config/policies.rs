@@ -60,7 +60,10 @@ fn policy(mut section: Section<'_>, around: &Around<'_>, names: &mut BTreeMap<St
     let password = section.field("password").map(|field| password(&field, around));
     let placement = section.field("cost_center").map(|field| placement(&field, around));
     section.later("remove_role", "removals of roles");
-    let notify = notify(&mut section, around, pin_field.is_some());
+    let given =
+        [(pin_field.is_some(), Variable::Pin), (code.is_some(), Variable::CardAssignmentCode), (password.is_some(), Variable::Password)];
+    let made: Vec<Variable> = given.into_iter().filter(|(given, _)| *given).map(|(_, credential)| credential).collect();
+    let notify = notify(&mut section, around, &made);
     let limits = section.field("limits").map_or(around.limits, |field| limits::of_policy(&field, around.limits));
     section.finish();
     Some(Policy {
@@ -92,7 +95,7 @@ fn selector(field: &Field<'_>) -> Option<Selector> {
 }
 
 /// A Python regular expression; `None` where it stands for everybody.
-fn pattern(field: &Field<'_>) -> Option<Pattern> {
+pub(super) fn pattern(field: &Field<'_>) -> Option<Pattern> {
     let python = field.text("a regular expression in single quotes")?;
     if Pattern::is_everybody(python) {
         return None;
@@ -161,8 +164,8 @@ fn by_username(field: &Field<'_>) -> Option<Vec<Rule>> {
     (rules.len() == items.len()).then_some(rules)
 }
 
-/// `makes_pin`: there is a credential that somebody must be told (product rule R30).
-fn notify(policy: &mut Section<'_>, around: &Around<'_>, makes_pin: bool) -> Option<Notify> {
+/// `made`: the credentials of the policy, each of which somebody must be told (product rule R30).
+fn notify(policy: &mut Section<'_>, around: &Around<'_>, made: &[Variable]) -> Option<Notify> {
     let whole = policy.field("notify");
     let at = (policy.at(), policy.key_of("notify"));
     let mut section = match &whole {
@@ -186,22 +189,32 @@ fn notify(policy: &mut Section<'_>, around: &Around<'_>, makes_pin: bool) -> Opt
         });
     }
     let to = to?;
-    if makes_pin && !unannounced {
-        let lost = |why: &str| {
+    if !made.is_empty() && !unannounced {
+        let lost = |credentials: &[Variable], why: &str| {
             let place = whole.as_ref().map_or(at.0, |field| field.node.at);
-            let message = format!("nobody would learn the PIN: {why}. If that is meant, set unannounced: true");
+            let names: Vec<&str> = credentials.iter().map(|credential| credential.title()).collect();
+            let message = format!("nobody would learn the {}: {why}. If that is meant, set unannounced: true", names.join(" and the "));
             policy.reader.problem(place, &at.1, message);
         };
         match named {
-            _ if around.transport_is_none => lost("mail.transport is none"),
-            _ if to == Recipient::Nobody => lost("to is none"),
-            Some(Some(named)) if !named.tells(Variable::Pin) => lost("no part of the template has {{ pin }} in it"),
-            None if template.is_none() => lost("no template is named"),
-            _ => {}
+            _ if around.transport_is_none => lost(made, "mail.transport is none"),
+            _ if to == Recipient::Nobody => lost(made, "to is none"),
+            Some(Some(named)) => made.iter().filter(|credential| !named.tells(**credential)).for_each(|credential| {
+                let variable = format!("{{{{ {credential} }}}}");
+                let why = match named.parts.iter().any(|part| part.credentials().contains(credential)) {
+                    true => {
+                        format!("{variable} stands only beside another credential, and a part is left out when one of its own is not made")
+                    }
+                    false => format!("no part of the template has {variable} in it"),
+                };
+                lost(&[*credential], &why);
+            }),
+            None if template.is_none() => lost(made, "no template is named"),
+            Some(None) | None => {}
         }
     }
     // Without a template there is nothing to send.
-    let to = if template.is_none() && makes_pin { Recipient::Nobody } else { to };
+    let to = if template.is_none() && !made.is_empty() { Recipient::Nobody } else { to };
     Some(Notify { to, template })
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::schema_map::{CostCentersMap, ExpiresKind, Test, Value, Zone};
+use super::schema_map::{CostCentersMap, ExpiresKind, Test, UsersMap, Value, Zone};
 use super::*;
 use crate::domain::template::Variable;
 use crate::domain::{CostCenterRef, Share};
@@ -256,7 +256,8 @@ fn the_profile_safeq6_is_that_of_the_reference() {
     assert!(!safeq6.cost_centers.verified);
     let sandbox = map("sandbox", "null");
     assert!(sandbox.cost_centers.verified);
-    assert_eq!(SchemaMap { cost_centers: CostCentersMap { verified: false, ..sandbox.cost_centers }, ..sandbox }, safeq6);
+    let users = UsersMap { puk: safeq6.users.puk.clone(), ..sandbox.users };
+    assert_eq!(SchemaMap { users, cost_centers: CostCentersMap { verified: false, ..sandbox.cost_centers }, ..sandbox }, safeq6);
 }
 
 #[test]
@@ -478,8 +479,41 @@ fn mail_is_encrypted_and_verified_unless_told_otherwise() {
     assert!(smtp("host: mail, tls: none, allow_plaintext: true").is_plaintext());
     assert!(!smtp("host: localhost, tls: none").is_plaintext());
     let login = smtp("host: mail, auth: {method: password, user: u, password: S3cret}").login.unwrap();
-    assert_eq!((login.user.as_str(), login.password.expose()), ("u", "S3cret"));
+    assert!(login.user == "u" && matches!(&login.proof, Proof::Password(password) if password.expose() == "S3cret"));
     assert!(!format!("{login:?}").contains("S3cret"));
+}
+
+#[test]
+fn tokens_come_over_an_encrypted_connection_that_the_mail_servers_authorities_vouch_for() {
+    let endpoint = |url: &str, rest: &str| {
+        let auth = format!("auth: {{method: oauth2, user: u, token_url: '{url}', client_id: c, client_secret: S3cret}}");
+        match good(&GOOD.replace("transport: directory", &format!("host: localhost, {auth}, {rest}"))).mail.transport {
+            TransportConfig::Smtp(smtp) => match smtp.login.unwrap().proof {
+                Proof::Token(endpoint) => *endpoint,
+                Proof::Password(_) => panic!("a password"),
+            },
+            other => panic!("{other:?}"),
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&ca, rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap().self_signed(&key).unwrap().pem()).unwrap();
+    let system = TlsSettings { verify: Verify::Full, ca_file: None, ca_directory: None, client: None, server_name: None };
+    let own = TlsSettings { ca_file: Some(ca.clone()), ..system.clone() };
+    let ca = format!("ca_file: {}", ca.display());
+    for (url, rest, wanted, tls) in [
+        ("https://login.example.com", "tls: starttls", ("login.example.com", 443, "/"), Some(&system)),
+        ("https://login.example.com:8443/t?x=1", "insecure_skip_verify: true", ("login.example.com", 8443, "/t?x=1"), Some(&system)),
+        ("https://[::1]/t", &ca, ("::1", 443, "/t"), Some(&own)),
+        ("https://login.example.com/t", &format!("tls: none, {ca}"), ("login.example.com", 443, "/t"), Some(&own)),
+        ("http://127.0.0.1:8080/t", "tls: none", ("127.0.0.1", 8080, "/t"), None),
+    ] {
+        let found = endpoint(url, rest);
+        assert_eq!((found.host.as_str(), found.port, found.path.as_str()), wanted);
+        assert_eq!(found.tls.as_ref(), tls, "{url} {rest}");
+        assert!(!format!("{found:?}").contains("S3cret"));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::admin::admin;
 use super::database::{self, Entry};
 use super::limits::limits;
 use super::local::{http, journal};
@@ -24,7 +25,7 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
     let schedule = schedule(part(&mut root, "schedule"));
     let limits = limits(part(&mut root, "limits"));
     let mail = mail(part(&mut root, "mail"));
-    root.later("admin", "mails to administrators");
+    let admin = root.field("admin").map_or(Some(None), |field| admin(&field, mail.transport_is_none).map(Some));
     let templates = templates(&part(&mut root, "templates"));
     let around = |database: Option<&DatabaseConfig>| Around {
         // A map that could not be read has problems enough.
@@ -60,7 +61,11 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
     root.finish();
 
     let mut databases = databases?;
-    databases.iter_mut().for_each(|database| database.needs = Needs::of(&database.policies, pilot.as_ref()));
+    let by_place = templates.values().flatten().any(|template| template.cost_centers().next().is_some());
+    for database in &mut databases {
+        let needs = Needs::of(&database.policies, pilot.as_ref());
+        database.needs = Needs { cost_centers: needs.cost_centers || by_place, ..needs };
+    }
     not_built(reader, mail.take_back);
     Some(Config {
         path: path.to_owned(),
@@ -71,6 +76,7 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
         schedule,
         limits: limits.global,
         mail: mail.config?,
+        admin: admin?,
         templates: templates.into_iter().filter_map(|(name, template)| Some((name, template?))).collect(),
         journal: journal?,
         http,

@@ -13,10 +13,11 @@ use tracing::{error, info, warn};
 use crate::clock;
 use crate::config::{Config, DatabaseConfig};
 use crate::deliver::Outlet;
+use crate::digest::Digest;
 use crate::domain::UserId;
 use crate::http::{self, Health};
 use crate::inventory::Counts;
-use crate::journal::{Journal, JournalError, JournalFile};
+use crate::journal::{Journal, JournalError, JournalFile, State};
 use crate::logging::chain;
 use crate::metrics::Metrics;
 use crate::plan::tripwires::Tripwire;
@@ -75,6 +76,8 @@ struct Common {
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    /// What is wrong with any of them is one mail.
+    digest: Arc<Digest>,
     stop: watch::Receiver<bool>,
 }
 
@@ -90,6 +93,7 @@ struct Shared {
     /// Tries in a row at a database that only a person can mend, and what was told of it.
     tries: AtomicU32,
     complaint: Mutex<Option<String>>,
+    digest: Arc<Digest>,
 }
 
 /// Runs until `stop` says so.
@@ -107,7 +111,8 @@ pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, stop: watch::Receiv
             }
         });
     }
-    tenants::all(Common { config, metrics, health, stop }).await
+    let digest = Arc::new(Digest::start(&config, &metrics));
+    tenants::all(Common { config, metrics, health, digest, stop }).await
 }
 
 async fn pause(stop: &watch::Receiver<bool>, span: Duration) {
@@ -127,6 +132,7 @@ impl Shared {
             stop: common.stop.clone(),
             said: Mutex::default(),
             lot: lot.clone(),
+            digest: common.digest.clone(),
             tries: AtomicU32::new(0),
             complaint: Mutex::default(),
         }
@@ -158,6 +164,7 @@ impl Shared {
     fn unavailable(&self, e: &StoreError) {
         self.metrics.database_error(&self.database.name, e.kind());
         self.health.failing(&self.database.name, &chain(e), clock::now());
+        self.digest.unavailable(&self.database.name, &chain(e));
         warn!(error.kind = e.kind(), "The database is not available, trying again soon: {}", chain(e));
     }
 
@@ -341,6 +348,7 @@ impl Daemon {
             return Ok((passed.report, None));
         }
         self.metrics.pass(&passed.report, clock::now());
+        self.digest.pass(&passed.report);
         self.told(&passed.report);
         self.keep_journal(journal, ask.kind).await;
         match passed.error {
@@ -359,9 +367,13 @@ impl Daemon {
             }
             let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));
             self.metrics.journal(&self.database.name, &counts, journal.reader().oldest_open().await?);
+            let undeliverable = counts.iter().find(|(state, _)| *state == State::Undeliverable.as_str());
+            self.digest.undeliverable(&self.database.name, undeliverable.map_or(0, |(_, n)| *n));
             Ok::<(), JournalError>(())
         };
-        if let Err(e) = upkeep.await {
+        let upkeep = upkeep.await;
+        self.digest.journal(&self.database.name, upkeep.as_ref().err().map(|e| chain(e)).as_deref());
+        if let Err(e) = upkeep {
             self.metrics.journal_write_error();
             warn!(error.kind = e.kind(), "The upkeep of the journal failed: {}", chain(&e));
         }

@@ -71,6 +71,7 @@ impl Shared {
             DaemonError::Inspection(_) => self.metrics.database_error(name, INSPECTION),
             _ => {}
         }
+        self.digest.fatal(name, &said);
         let tries = self.tries.fetch_add(1, Ordering::Relaxed) + 1;
         let again = jittered(patience(tries), 0.2, rand::random());
         let seconds = again.as_secs();

@@ -16,6 +16,7 @@ pub mod secret;
 pub mod share;
 pub mod template;
 pub mod time;
+pub mod translation;
 
 pub use alike::alike;
 pub use cipher::{Cipher, CodeCipher};

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::secret::{Code, Password, Pin};
+use super::translation::Translation;
 
 /// A subject and parts, parsed.
 #[derive(Clone, Debug)]
@@ -12,6 +13,16 @@ pub struct Template {
     pub parts: Vec<Text>,
     /// The same parts as HTML, each naming the same credentials as its fellow in `parts`; absent: text only.
     pub html_parts: Option<Vec<Text>>,
+    /// The first one that is for the reader is taken; each tells the same credentials together as this one.
+    pub translations: Vec<Translation>,
+    pub reminder: Option<Reminder>,
+}
+
+/// What a user is written before a PIN lapses. It names no credential.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reminder {
+    pub subject: Text,
+    pub parts: Vec<Text>,
 }
 
 /// Text with variables in it.
@@ -87,9 +98,9 @@ impl Template {
         }
     }
 
-    /// Whether some part tells the user this value.
-    pub fn tells(&self, variable: Variable) -> bool {
-        self.parts.iter().any(|part| part.variables().any(|named| named == variable))
+    /// Whether some part tells the user this credential whenever it is made: one that names another too is left out with that.
+    pub fn tells(&self, credential: Variable) -> bool {
+        self.parts.iter().any(|part| part.credentials().into_iter().eq([credential]))
     }
 }
 
@@ -187,6 +198,21 @@ impl Variable {
         }
     }
 
+    /// As people say it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Variable::Pin => "PIN",
+            Variable::CardAssignmentCode => "card assignment code",
+            Variable::Password => "password",
+            Variable::Username => "user name",
+            Variable::Name => "name",
+            Variable::Surname => "surname",
+            Variable::CostCenter => "cost center",
+            Variable::Expires => "expiry",
+            Variable::Policy => "policy",
+        }
+    }
+
     pub fn parse(name: &str) -> Option<Variable> {
         Self::ALL.into_iter().find(|variable| variable.as_str() == name)
     }
@@ -264,7 +290,13 @@ mod tests {
 
     fn template(subject: &str, parts: &[&str]) -> Template {
         let parse = |text: &&str| Text::parse(text).unwrap();
-        Template { subject: parse(&subject), parts: parts.iter().map(parse).collect(), html_parts: None }
+        Template {
+            subject: parse(&subject),
+            parts: parts.iter().map(parse).collect(),
+            html_parts: None,
+            translations: Vec::new(),
+            reminder: None,
+        }
     }
 
     #[test]

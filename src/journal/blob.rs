@@ -81,10 +81,18 @@ impl Seals {
             username: &a.username,
             name: &a.name,
             surname: &a.surname,
+            email: &a.email,
             cost_center: a.cost_center.as_deref(),
+            cost_center_number: a.cost_center_number,
         });
         let room = mail.as_ref().map_or(0, |m| {
-            m.to.len() + m.template.len() + m.username.len() + m.name.len() + m.surname.len() + m.cost_center.map_or(0, str::len)
+            m.to.len()
+                + m.template.len()
+                + m.username.len()
+                + m.name.len()
+                + m.surname.len()
+                + m.email.len()
+                + m.cost_center.map_or(0, str::len)
         });
         let out = SecretOut {
             pin: issued.map(|p| p.pin.expose()),
@@ -133,7 +141,9 @@ impl Seals {
                 username: m.username,
                 name: m.name,
                 surname: m.surname,
+                email: m.email,
                 cost_center: m.cost_center,
+                cost_center_number: m.cost_center_number,
             }),
             (None, None) => None,
             _ => return Err(JournalError::NotUnderstood { what: "a message identity" }),
@@ -203,7 +213,9 @@ struct MailOut<'a> {
     username: &'a str,
     name: &'a str,
     surname: &'a str,
+    email: &'a str,
     cost_center: Option<&'a str>,
+    cost_center_number: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -239,7 +251,12 @@ struct MailIn {
     username: String,
     name: String,
     surname: String,
+    /// Absent in what an older version wrote.
+    #[serde(default)]
+    email: String,
     cost_center: Option<String>,
+    #[serde(default)]
+    cost_center_number: Option<i64>,
 }
 
 #[derive(Deserialize)]

@@ -116,7 +116,11 @@ pub struct Announcement {
     pub username: String,
     pub name: String,
     pub surname: String,
+    /// Its e-mail column: for the choice of the language.
+    pub email: String,
+    /// Where the user is once this is done; absent where no policy and no template asks for it.
     pub cost_center: Option<String>,
+    pub cost_center_number: Option<i64>,
 }
 
 /// Two queues that take turns, so that a visitor at the door does not wait behind a first run over everybody.

@@ -101,13 +101,10 @@ impl Courier {
             way: config.transport.clone(),
         });
         let mut workers = JoinSet::new();
+        let mut transports = Transport::several(config, timing.deadlines, connections);
         for _ in 0..connections {
-            let worker = Worker {
-                shared: shared.clone(),
-                transport: Transport::new(config, timing.deadlines),
-                stopped: stopped.clone(),
-                phase: shared.phase.subscribe(),
-            };
+            let worker =
+                Worker { shared: shared.clone(), transport: transports.pop(), stopped: stopped.clone(), phase: shared.phase.subscribe() };
             workers.spawn(worker.run(answered.clone()));
         }
         Courier { outgoing, answers, shared, workers, stop }

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::domain::printable;
 use crate::tls::{Explanation, TlsError};
+
+use super::token::TokenError;
 
 /// What became of one mail.
 #[derive(Debug)]
@@ -71,6 +74,7 @@ impl Delivery {
             Delivery::Deferred(refusal) if refusal.code == 421 || refusal.stage == Stage::MailFrom => Health::Ill,
             Delivery::Deferred(_) => Health::Well,
             Delivery::ConnectError(MailError::Login(refusal)) if refusal.code >= 500 => Health::LockedOut,
+            Delivery::ConnectError(MailError::Token(error)) if matches!(**error, TokenError::Denied { .. }) => Health::LockedOut,
             Delivery::SiteFault(_) | Delivery::ConnectError(_) => Health::Ill,
             Delivery::Unknown | Delivery::NotTried => Health::Unsure,
         }
@@ -181,8 +185,11 @@ pub enum MailError {
     Injected,
     #[error("the mail server refused the login {0}")]
     Login(Refusal),
-    #[error("the mail server offers no login by PLAIN or LOGIN ({})", offers(offered))]
-    NoLogin { offered: Vec<String> },
+    #[error("the mail server offers no login by {wanted} ({})", offers(offered))]
+    NoLogin { wanted: &'static str, offered: Vec<String> },
+    /// Shared by all connections that need one.
+    #[error(transparent)]
+    Token(Arc<TokenError>),
     #[error("the mail cannot be written into {}", directory.display())]
     Write { directory: PathBuf, source: io::Error },
     #[error("no mail transport is configured")]
@@ -205,6 +212,7 @@ impl MailError {
             MailError::Injected => "tls_injected",
             MailError::Login(_) => "login",
             MailError::NoLogin { .. } => "login_not_offered",
+            MailError::Token(error) => error.kind(),
             MailError::Write { .. } => "write",
             MailError::NoTransport => "no_transport",
         }
@@ -222,6 +230,11 @@ impl MailError {
                 "tls_error"
             }
             MailError::Login(_) | MailError::NoLogin { .. } => "auth_error",
+            MailError::Token(error) => match error.as_ref() {
+                TokenError::TlsFiles(_) | TokenError::Handshake(_) => "tls_error",
+                TokenError::Denied { .. } => "auth_error",
+                _ => "connect_error",
+            },
             _ => "connect_error",
         }
     }
@@ -232,6 +245,7 @@ impl MailError {
             MailError::Protocol(_) | MailError::NoTransport | MailError::TlsFiles(_) | MailError::Handshake(_) => false,
             MailError::TlsNotOffered | MailError::Injected | MailError::NoLogin { .. } => false,
             MailError::Login(refusal) | MailError::NoTls(refusal) => refusal.code < 500,
+            MailError::Token(error) => error.is_transient(),
             MailError::Write { source, .. } => !matches!(
                 source.kind(),
                 io::ErrorKind::PermissionDenied

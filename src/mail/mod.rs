@@ -11,7 +11,8 @@
 //! - `message` makes the bytes; no text of a user or a database can become a header or a second recipient.
 //! - `delivery` is the verdict on one mail and the rule of who is to blame (product rule R32); `remedy` is what to do about it.
 //! - `smtp` and `directory` are the ways out, `transport` the choice between them. `wire` is one connection, in the clear or
-//!   encrypted, `login` the login on it, `certificate` what a monitor wants to know of the server's.
+//!   encrypted, `login` the login on it, `token` where access tokens for one come from, `certificate` what a monitor wants to know of the
+//!   server's.
 //! - `pace` spreads mails over time; `gate` stops them all while the site, not a recipient, is at fault.
 //! - `courier` is the only part with tasks and a clock.
 //!
@@ -29,6 +30,7 @@ mod pace;
 mod remedy;
 mod reply;
 mod smtp;
+mod token;
 mod transport;
 mod wire;
 
@@ -38,5 +40,6 @@ pub use login::Mechanism;
 pub use message::{Outgoing, compose};
 pub use remedy::{remedy, what, writing};
 pub use smtp::{Deadlines, Greeted};
-pub use transport::{probe, send_test};
+pub use token::{Denial, TokenError};
+pub use transport::{probe, send_notice, send_test};
 pub use wire::Secured;

@@ -3,9 +3,10 @@
 use std::error::Error;
 use std::io;
 
-use crate::config::{Encryption, SmtpConfig, TransportConfig};
+use crate::config::{Encryption, MailLogin, Proof, SmtpConfig, TokenEndpoint, TransportConfig};
 
 use super::delivery::{Delivery, MailError, Stage};
+use super::token::{Denial, TokenError};
 
 /// The verdict with its causes; what TLS says holds its remedy, which stands apart here.
 pub fn what(verdict: &Delivery) -> String {
@@ -50,9 +51,56 @@ pub fn writing(error: &io::Error) -> &'static str {
     }
 }
 
+/// No token, no login.
+fn without_token(error: &TokenError, endpoint: &TokenEndpoint) -> String {
+    let TokenEndpoint { host, port, .. } = endpoint;
+    match error {
+        TokenError::Resolve(_) => format!("correct mail.auth.token_url ({host}), or the name service of this machine"),
+        TokenError::Connect(_) | TokenError::Timeout | TokenError::Lost(_) => {
+            format!("see whether this machine may connect to {host}:{port} (no proxy is used), and whether mail.auth.token_url is right")
+        }
+        TokenError::TlsFiles(_) => "correct mail.ca_file or mail.ca_directory".to_owned(),
+        TokenError::Handshake(explanation) => explanation.remedy.clone(),
+        TokenError::Denied { denial: Denial::InvalidClient | Denial::InvalidGrant, .. } => {
+            "correct mail.auth.client_id and client_secret: the secret itself, not its identifier, and not one that has ended".to_owned()
+        }
+        TokenError::Denied { denial: Denial::UnauthorizedClient, .. } => {
+            "correct mail.auth.client_id and the tenant in mail.auth.token_url, or allow this client there".to_owned()
+        }
+        TokenError::Denied { denial: Denial::InvalidScope, .. } => {
+            "correct mail.auth.scope; Exchange Online wants https://outlook.office365.com/.default".to_owned()
+        }
+        TokenError::Denied { .. } => {
+            "compare mail.auth (token_url, client_id, scope) with what the token endpoint's manual asks for; its log tells more".to_owned()
+        }
+        TokenError::Busy(_) => format!("try again in some minutes; if it stays, look into the log of {host}"),
+        TokenError::Status(_) | TokenError::Malformed(_) => {
+            format!("correct mail.auth.token_url: what answers at {host}:{port} is no token endpoint at that path")
+        }
+    }
+}
+
 fn connecting(error: &MailError, smtp: &SmtpConfig) -> String {
     let SmtpConfig { host, port, .. } = smtp;
+    let endpoint = match &smtp.login {
+        Some(MailLogin { proof: Proof::Token(endpoint), .. }) => Some(endpoint.as_ref()),
+        _ => None,
+    };
     match error {
+        MailError::Token(error) => match endpoint {
+            Some(endpoint) => without_token(error, endpoint),
+            None => "see mail.auth in the configuration".to_owned(),
+        },
+        MailError::Login(refusal) if endpoint.is_some() && refusal.code >= 500 => {
+            "the token is good, but opens nothing there: correct mail.auth.user; at Exchange Online, switch on authenticated SMTP for \
+             the tenant (or that mailbox), grant the application SMTP.SendAsApp, register its service principal \
+             (New-ServicePrincipal), and give that access to the mailbox (Add-MailboxPermission)"
+                .to_owned()
+        }
+        MailError::NoLogin { .. } if endpoint.is_some() => match smtp.encryption {
+            Encryption::None => "many servers offer a login on encrypted connections only: set mail.tls".to_owned(),
+            _ => "switch XOAUTH2 on at the mail server, use another port (587), or set mail.auth.method: password".to_owned(),
+        },
         MailError::Handshake(explanation) => explanation.remedy.clone(),
         MailError::TlsFiles(_) => "correct mail.ca_file, mail.ca_directory or mail.client_certificate".to_owned(),
         MailError::TlsNotOffered | MailError::NoTls(_) => {

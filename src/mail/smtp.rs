@@ -21,7 +21,7 @@ use crate::config::{Encryption, SmtpConfig};
 use crate::domain::Mailbox;
 
 use super::delivery::{Delivery, Enhanced, MailError, Refusal, Stage, blame};
-use super::login::{Mechanism, log_in};
+use super::login::{Credentials, Mechanism, log_in};
 use super::reply::Reply;
 use super::wire::{Secured, Wire};
 
@@ -53,6 +53,7 @@ impl Deadlines {
 #[derive(Debug)]
 pub struct Session {
     config: SmtpConfig,
+    credentials: Credentials,
     deadlines: Deadlines,
     connection: Option<Connection>,
     secured: Option<Secured>,
@@ -75,8 +76,8 @@ impl Session {
     /// Servers like it when connections end now and then.
     const MAILS_PER_CONNECTION: u32 = 100;
 
-    pub fn new(config: SmtpConfig, deadlines: Deadlines) -> Session {
-        Session { config, deadlines, connection: None, secured: None }
+    pub(super) fn new(config: SmtpConfig, credentials: Credentials, deadlines: Deadlines) -> Session {
+        Session { config, credentials, deadlines, connection: None, secured: None }
     }
 
     /// Sends one message to one recipient. Dropping the future drops the connection with it.
@@ -93,7 +94,7 @@ impl Session {
                 end => return self.settle(connection, end).await,
             }
         }
-        match Connection::open(&self.config, &self.deadlines).await {
+        match Connection::open(&self.config, &self.credentials, &self.deadlines).await {
             Ok(mut connection) => {
                 self.secured = connection.wire.secured;
                 let end = connection.run(&transaction, &self.deadlines).await;
@@ -113,7 +114,7 @@ impl Session {
     /// # Errors
     /// As a mail would get it.
     pub async fn probe(&self) -> Result<Greeted, Delivery> {
-        let connection = Connection::open(&self.config, &self.deadlines).await?;
+        let connection = Connection::open(&self.config, &self.credentials, &self.deadlines).await?;
         let Connection { wire: Wire { secured, .. }, login, .. } = connection;
         let Abilities { logins: ref offered, smtputf8, .. } = connection.abilities;
         let greeted = Greeted { secured, login, offered: offered.clone(), smtputf8 };
@@ -245,7 +246,8 @@ impl Abilities {
 }
 
 impl Connection {
-    async fn open(config: &SmtpConfig, deadlines: &Deadlines) -> Result<Connection, Delivery> {
+    async fn open(config: &SmtpConfig, credentials: &Credentials, deadlines: &Deadlines) -> Result<Connection, Delivery> {
+        let ready = credentials.ready().await.map_err(Delivery::ConnectError)?;
         let wire = Wire::connect(&config.host, config.port, deadlines.connect).await.map_err(Delivery::ConnectError)?;
         let until = Instant::now() + deadlines.greeting;
         let mut wire = match &config.encryption {
@@ -259,10 +261,7 @@ impl Connection {
             wire = wire.secure(settings, &config.host, until).await.map_err(Delivery::ConnectError)?;
             abilities = hello(&mut wire, config, until).await?;
         }
-        let login = match &config.login {
-            Some(login) => Some(log_in(&mut wire, &abilities.logins, login, until).await.map_err(Delivery::ConnectError)?),
-            None => None,
-        };
+        let login = log_in(&mut wire, &abilities.logins, ready, until, deadlines.greeting).await.map_err(Delivery::ConnectError)?;
         Ok(Connection { wire, abilities, login, mails: 0 })
     }
 

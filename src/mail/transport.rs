@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::spawn_blocking;
 
@@ -11,6 +12,7 @@ use crate::domain::{IssuanceId, Mailbox, Secret, Timestamp};
 
 use super::delivery::{Delivery, MailError};
 use super::directory::Outbox;
+use super::login::Credentials;
 use super::message::{Outgoing, compose};
 use super::smtp::{Deadlines, Greeted, Session};
 use super::wire::Secured;
@@ -31,13 +33,26 @@ enum Way {
 }
 
 impl Transport {
+    /// `count` of them, which share one login. None for `transport: none`, nor for a configuration without a sender.
+    pub fn several(config: &MailConfig, deadlines: Option<Deadlines>, count: usize) -> Vec<Transport> {
+        let credentials = match &config.transport {
+            TransportConfig::Smtp(smtp) => Credentials::of(smtp, &deadlines.unwrap_or_else(|| Deadlines::of(smtp))),
+            TransportConfig::Directory(_) | TransportConfig::None => Credentials::None,
+        };
+        (0..count).filter_map(|_| Transport::with(config, deadlines, credentials.clone())).collect()
+    }
+
     /// `None` for `transport: none`, and for a configuration without a sender.
     pub fn new(config: &MailConfig, deadlines: Option<Deadlines>) -> Option<Transport> {
+        Transport::several(config, deadlines, 1).pop()
+    }
+
+    fn with(config: &MailConfig, deadlines: Option<Deadlines>, credentials: Credentials) -> Option<Transport> {
         let from = config.from.clone()?;
         let way = match &config.transport {
             TransportConfig::Smtp(smtp) => {
                 let deadlines = deadlines.unwrap_or_else(|| Deadlines::of(smtp));
-                Way::Smtp(Box::new(Session::new(SmtpConfig::clone(smtp), deadlines)))
+                Way::Smtp(Box::new(Session::new(SmtpConfig::clone(smtp), credentials, deadlines)))
             }
             TransportConfig::Directory(path) => Way::Directory(Outbox::new(path.clone())),
             TransportConfig::None => return None,
@@ -90,7 +105,10 @@ impl Transport {
 /// As a mail would get it.
 pub async fn probe(config: &MailConfig) -> Result<Option<Greeted>, Delivery> {
     match &config.transport {
-        TransportConfig::Smtp(smtp) => Session::new(SmtpConfig::clone(smtp), Deadlines::of(smtp)).probe().await.map(Some),
+        TransportConfig::Smtp(smtp) => {
+            let deadlines = Deadlines::of(smtp);
+            Session::new(SmtpConfig::clone(smtp), Credentials::of(smtp, &deadlines), deadlines).probe().await.map(Some)
+        }
         TransportConfig::Directory(path) => Outbox::new(path.clone()).create().map(|()| None).map_err(|error| unwritten(path, error)),
         TransportConfig::None => Ok(None),
     }
@@ -98,15 +116,20 @@ pub async fn probe(config: &MailConfig) -> Result<Option<Greeted>, Delivery> {
 
 /// Sends a mail without any credential, as any other mail goes: for `doctor --mail-test`.
 pub async fn send_test(config: &MailConfig, to: &Mailbox, now: Timestamp) -> Delivery {
-    let Some(mut transport) = Transport::new(config, None) else { return Delivery::ConnectError(MailError::NoTransport) };
-    let domain = transport.from.address.address().split('@').next_back().unwrap_or_default();
     let text = "This mail was sent by `credkeeper doctor --mail-test`. If you can read it, users can be told their credentials.\n\
                 It holds none, and there is nothing to do.\n";
+    send_notice(config, to, "mail-test", "Test of credkeeper's mail", text, now).await
+}
+
+/// Sends one mail that no issuance knows, on a connection of its own. `kind` begins its Message-ID.
+pub async fn send_notice(config: &MailConfig, to: &Mailbox, kind: &str, subject: &str, text: &str, now: Timestamp) -> Delivery {
+    let Some(mut transport) = Transport::new(config, None) else { return Delivery::ConnectError(MailError::NoTransport) };
+    let domain = transport.from.address.address().split('@').next_back().unwrap_or_default();
     let mail = Outgoing {
         id: IssuanceId(0),
         recipient: to.clone(),
-        message_id: format!("mail-test.{}.{}@{domain}", now.0, std::process::id()),
-        subject: "Test of credkeeper's mail".to_owned(),
+        message_id: format!("{kind}.{}.{}.{}@{domain}", now.0, std::process::id(), NOTICE.fetch_add(1, Ordering::Relaxed)),
+        subject: subject.to_owned(),
         text: Secret::new(text.to_owned()),
         html: None,
     };
@@ -114,6 +137,9 @@ pub async fn send_test(config: &MailConfig, to: &Mailbox, now: Timestamp) -> Del
     transport.close().await;
     delivery
 }
+
+/// Tells notices of one second apart.
+static NOTICE: AtomicU64 = AtomicU64::new(0);
 
 fn unwritten(directory: &Path, source: io::Error) -> Delivery {
     Delivery::ConnectError(MailError::Write { directory: directory.to_owned(), source })

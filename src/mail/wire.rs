@@ -24,7 +24,7 @@ use super::reply::{Reply, ReplyError};
 const KEYS: Keys =
     Keys { ca_file: "mail.ca_file", client: "mail.client_certificate", other_name: "set mail.host to a name that the certificate holds" };
 
-trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 pub(super) struct Wire {
@@ -46,28 +46,10 @@ pub struct Secured {
 }
 
 impl Wire {
-    /// Tries the addresses of the host one after the other; each may use an equal share of the time that is left, so that
-    /// one that swallows packets does not keep the next from being tried.
     pub(super) async fn connect(host: &str, port: u16, within: Duration) -> Result<Wire, MailError> {
-        let end = Instant::now() + within;
-        let addresses: Vec<_> = match timeout_at(end, lookup_host((bare(host), port))).await {
-            Ok(found) => found.map_err(MailError::Resolve)?.collect(),
-            Err(_) => return Err(MailError::Resolve(io::ErrorKind::TimedOut.into())),
-        };
-        let mut last: io::Error = io::ErrorKind::AddrNotAvailable.into();
-        for (tried, address) in addresses.iter().enumerate() {
-            let share = end.saturating_duration_since(Instant::now()) / (addresses.len() - tried) as u32;
-            match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    stream.set_nodelay(true).map_err(MailError::Connect)?;
-                    let local = stream.local_addr().ok();
-                    return Ok(Wire { stream: BufReader::new(Box::new(stream)), local, secured: None, fresh: false });
-                }
-                Ok(Err(error)) => last = error,
-                Err(_) => last = io::ErrorKind::TimedOut.into(),
-            }
-        }
-        Err(MailError::Connect(last))
+        let stream = dial(host, port, within).await?;
+        let local = stream.local_addr().ok();
+        Ok(Wire { stream: BufReader::new(Box::new(stream)), local, secured: None, fresh: false })
     }
 
     /// The same connection, encrypted. Whatever the other side has said too early ends it: it would be taken for
@@ -159,6 +141,29 @@ fn lost(stage: Stage, error: io::Error) -> MailError {
         Some(explanation) => MailError::Handshake(explanation),
         None => MailError::Lost(stage, error),
     }
+}
+
+/// Tries the addresses of the host one after the other; each may use an equal share of the time that is left, so that
+/// one that swallows packets does not keep the next from being tried. Its errors are [`MailError::Resolve`] and [`MailError::Connect`].
+pub(super) async fn dial(host: &str, port: u16, within: Duration) -> Result<TcpStream, MailError> {
+    let end = Instant::now() + within;
+    let addresses: Vec<_> = match timeout_at(end, lookup_host((bare(host), port))).await {
+        Ok(found) => found.map_err(MailError::Resolve)?.collect(),
+        Err(_) => return Err(MailError::Resolve(io::ErrorKind::TimedOut.into())),
+    };
+    let mut last: io::Error = io::ErrorKind::AddrNotAvailable.into();
+    for (tried, address) in addresses.iter().enumerate() {
+        let share = end.saturating_duration_since(Instant::now()) / (addresses.len() - tried) as u32;
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).map_err(MailError::Connect)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(MailError::Connect(last))
 }
 
 /// An IPv6 address without its brackets.

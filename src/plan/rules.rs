@@ -383,6 +383,16 @@ impl<'a> Planner<'a> {
         let target = self.policies[policy].placement.as_ref()?.of(&user.login).ok().flatten()?;
         self.places.get(target)
     }
+
+    /// Where `user` is, if that is a cost center that the configuration names.
+    pub fn place_of(&self, user: &User) -> Option<&'a CostCenter> {
+        self.places.0.values().flatten().find(|place| in_place(user.cost_center, place))
+    }
+
+    /// The number of where `user` is; `None` where no cost center is asked for, so that none is read.
+    pub fn number_of(&self, user: &User) -> Option<i64> {
+        (!self.places.0.is_empty()).then_some(user.cost_center.number)
+    }
 }
 
 /// Whether `policy` gives a new credential to whoever it selects, each time: nothing of it ends, so that only a single pass that

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use tokio::sync::Notify;
 
 use crate::config::{Config, DatabaseConfig, Mode};
-use crate::domain::{CostCenterRef, Limit, Share, Timestamp, UserId};
+use crate::domain::{CostCenterRef, Limit, Share, Template, Timestamp, UserId};
 use crate::inventory::{Counts, Facts, Now, Places, User};
 use crate::journal::{Journal, JournalError, JournalReader};
 use crate::logging::chain;
@@ -330,7 +330,8 @@ fn changes(step: &Step) -> impl Iterator<Item = (ChangeKind, u64)> + use<> {
 /// Every cost center that the policies and the pilot name.
 pub fn wanted(config: &Config, database: &DatabaseConfig) -> Wanted {
     let of_pilot = config.pilot.iter().flat_map(|pilot| &pilot.cost_center);
-    database.policies.iter().flat_map(rules::named).chain(of_pilot).cloned().collect()
+    let of_templates = config.templates.values().flat_map(Template::cost_centers);
+    database.policies.iter().flat_map(rules::named).chain(of_pilot).chain(of_templates).cloned().collect()
 }
 
 /// What the pilot names and the database lacks.

@@ -151,6 +151,7 @@ impl Preparing<'_> {
         let policy = &self.database.policies[step.policy()];
         let recipient = rules::recipient(policy, user).ok().flatten()?;
         let sender = self.config.mail.from.as_ref()?;
+        let place = target.or_else(|| self.planner.place_of(user));
         Some(Announcement {
             recipient,
             template: policy.notify.template.clone()?,
@@ -158,7 +159,9 @@ impl Preparing<'_> {
             username: user.login.clone(),
             name: user.name.clone(),
             surname: user.surname.clone(),
-            cost_center: target.map(|place| place.name.clone()),
+            email: user.email.clone(),
+            cost_center: place.map(|place| place.name.clone()),
+            cost_center_number: place.map(|place| place.number).or_else(|| self.planner.number_of(user)),
         })
     }
 }

@@ -32,11 +32,12 @@ const ARROWS: &[(&str, &str)] = &[
     ("recover", "domain journal reconcile report store"),
     ("deliver", "clock config domain journal logging mail metrics report store"),
     ("explain", "domain inventory journal plan policy"),
+    ("digest", "clock config domain mail metrics plan report"),
     ("doctor", "clock config domain inventory journal logging mail mint plan reconcile store"),
     ("commands", "cli clock config doctor domain explain inventory journal logging metrics plan reconcile seal store"),
     ("operate", "cli clock commands config domain inventory journal store"),
-    ("once", "cli clock config deliver journal logging metrics reconcile recover report store"),
-    ("daemon", "clock config deliver domain http inventory journal logging metrics plan reconcile recover report store"),
+    ("once", "cli clock config deliver digest journal logging metrics reconcile recover report store"),
+    ("daemon", "clock config deliver digest domain http inventory journal logging metrics plan reconcile recover report store"),
 ];
 
 /// These decide: nothing in them may read a clock, roll dice, wait or log.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use credkeeper::config::{Encryption, MailConfig, MailLogin, SmtpConfig, TransportConfig};
+use credkeeper::config::{Encryption, MailConfig, MailLogin, Proof, SmtpConfig, TransportConfig};
 use credkeeper::domain::template::{Text, Values};
 use credkeeper::domain::{Limit, Pin, Secret, Template};
 use credkeeper::mail::{Courier, Delivery, Mechanism, Outgoing, Timing, probe};
@@ -37,7 +37,7 @@ fn trusting(ca: &Path) -> TlsSettings {
 }
 
 fn login(password: &str) -> Option<MailLogin> {
-    Some(MailLogin { user: USER.to_owned(), password: Secret::new(password.to_owned()) })
+    Some(MailLogin { user: USER.to_owned(), proof: Proof::Password(Secret::new(password.to_owned())) })
 }
 
 fn smtp(port: u16, how: How, tls: TlsSettings, login: Option<MailLogin>) -> MailConfig {
@@ -296,6 +296,8 @@ async fn a_server_without_any_encryption_gets_no_mail() {
 fn rendered(id: i64, to: &str, values: &Values<'_>) -> Outgoing {
     let parse = |text: &str| Text::parse(text).unwrap();
     let template = Template {
+        translations: Vec::new(),
+        reminder: None,
         subject: parse("Documents of {{ name }}"),
         parts: vec![parse("Hello {{ name }},"), parse("PIN {{ pin }}"), parse("Password {{ password }}")],
         html_parts: Some(vec![

@@ -4,6 +4,7 @@
     smtp_server.py DIRECTORY [--port PORT] [--no-pipelining] [--parse] [--smtputf8]
         [--tls starttls|implicit --cert FILE --key FILE [--client-ca FILE] [--tls12]]
         [--auth USER:PASSWORD [--only MECHANISM] [--auth-in-the-clear]]
+        [--tokens USER:FILE [--auth-in-the-clear]]
 
 Prints `listening PORT`, appends one JSON line a message to DIRECTORY/mails.jsonl *before* it answers, and exits when
 its standard input ends, so that it dies with the test that started it. DIRECTORY/heard.txt holds everything that clients
@@ -14,6 +15,9 @@ said, decrypted, with `== PORT` where the connection from that port goes on. Wha
     data         the message, as Latin-1 text
     headers, subject, text, html
                  only with --parse: as Python's own mail parser understands the message: pairs, decoded
+
+With --tokens it offers XOAUTH2 and nothing else; a line of the file is a token that it takes just then. A refusal comes as Google and
+Microsoft give it: details as a challenge first, the code after an empty answer.
 
 The local part of an address says what happens to mail from it or for it (dots separate the parts):
 
@@ -28,6 +32,7 @@ The local part of an address says what happens to mail from it or for it (dots s
 
 import argparse
 import asyncio
+import base64
 import email
 import email.policy
 import json
@@ -56,6 +61,8 @@ def scripted(address, kinds):
 class Server(SMTP):
     """Keeps what it hears."""
 
+    line_length_limit = 12288  # RFC 4954, 4: of a line that belongs to a login
+
     def data_received(self, data):
         if self.transport.get_extra_info("peername"):
             peer = self.transport.get_extra_info("peername")[1]
@@ -82,6 +89,22 @@ class Handler:
         if not self.options.no_pipelining:
             responses.insert(1, "250-PIPELINING")
         return responses
+
+    async def auth_XOAUTH2(self, server, args):
+        if len(args) == 1:
+            said = await server.challenge_auth("")
+        else:
+            said = base64.b64decode(args[1], validate=True)
+        user, _, file = self.options.tokens.partition(":")
+        with open(file, encoding="ascii") as tokens:
+            good = [f"user={user}\1auth=Bearer {token.strip()}\1\1".encode() for token in tokens]
+        if said in good:
+            return AuthResult(success=True, auth_data=user)
+        details = {"status": "400", "schemes": "Bearer", "scope": "https://mail.example.com/", "said": said.decode("latin-1")}
+        if await server.challenge_auth(json.dumps(details)) != b"":
+            await server.push("501 5.5.2 expected an empty answer")
+            return AuthResult(success=False, handled=True)
+        return AuthResult(success=False, handled=False)
 
     async def handle_MAIL(self, server, session, envelope, address, mail_options):
         answer = scripted(address, ("reject", "defer"))
@@ -145,6 +168,7 @@ def main():
     parser.add_argument("--tls12", action="store_true", help="no newer version")
     parser.add_argument("--auth")
     parser.add_argument("--only")
+    parser.add_argument("--tokens")
     parser.add_argument("--auth-in-the-clear", action="store_true")
     options = parser.parse_args()
 
@@ -158,7 +182,7 @@ def main():
             tls.load_verify_locations(options.client_ca)
             tls.verify_mode = ssl.CERT_REQUIRED
 
-    settings = {"enable_SMTPUTF8": options.smtputf8}
+    settings = {"enable_SMTPUTF8": options.smtputf8, "auth_exclude_mechanism": ["LOGIN", "PLAIN"] if options.tokens else ["XOAUTH2"]}
     if options.tls == "starttls":
         settings["tls_context"] = tls
     if options.auth:
@@ -169,8 +193,9 @@ def main():
             return AuthResult(success=right, handled=False)
 
         # Over implicit TLS the library does not see that it is encrypted.
-        settings |= {"auth_required": True, "authenticator": authenticator,
-                     "auth_require_tls": options.tls == "starttls" and not options.auth_in_the_clear}
+        settings |= {"authenticator": authenticator}
+    if options.auth or options.tokens:
+        settings |= {"auth_required": True, "auth_require_tls": options.tls == "starttls" and not options.auth_in_the_clear}
 
     def die_with_the_parent():
         while sys.stdin.buffer.read(4096):

@@ -6,7 +6,6 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::config::MailLogin;
 use crate::domain::Secret;
 use crate::tls::{TlsSettings, Verify};
 
@@ -57,7 +56,7 @@ impl Peer {
             login: None,
         };
         let deadlines = Deadlines { connect: second, greeting: second, command: second, accepted: Duration::from_millis(300) };
-        Session::new(config, deadlines)
+        Session::new(config, Credentials::None, deadlines)
     }
 }
 
@@ -226,7 +225,7 @@ fn tls() -> TlsSettings {
 
 fn logging_in(peer: &Peer) -> Session {
     let mut session = peer.session();
-    session.config.login = Some(MailLogin { user: "tim".to_owned(), password: Secret::new("tanstaaftanstaaf".to_owned()) });
+    session.credentials = Credentials::Password { user: "tim".to_owned(), password: Secret::new("tanstaaftanstaaf".to_owned()) };
     session
 }
 
@@ -300,7 +299,7 @@ async fn a_long_login_goes_in_two_steps() {
         Peer::start(vec![&["220 hi", "250-peer|250 AUTH PLAIN", "334 ", "235 in", "250 ok", "250 ok", "354 go", "250 queued", STALL]])
             .await;
     let mut session = logging_in(&peer);
-    session.config.login = Some(MailLogin { user: "tim".to_owned(), password: Secret::new("p".repeat(500)) });
+    session.credentials = Credentials::Password { user: "tim".to_owned(), password: Secret::new("p".repeat(500)) };
     assert_eq!(send(&mut session, "a@b.example").await.to_string(), "accepted (250 queued)");
     assert!(peer.heard().contains("\nAUTH PLAIN\nAHRpbQBwcHBw"));
 }

@@ -6,6 +6,7 @@ use std::thread;
 use super::{Scene, files::SANDBOX, yaml};
 use crate::certificates::{Authority, Identity};
 use crate::smtp::SmtpServer;
+use crate::token_endpoint::{CLIENT, SCOPE, SECRET, TokenEndpoint};
 
 /// One visitor is due, and mail goes by `mail`, a section without its first line.
 fn mailing(title: &str, mail: &str) -> Scene {
@@ -52,6 +53,28 @@ fn a_refused_login_is_told_with_its_remedy() {
     let other = server("starttls", &identity, &["--auth", "mailuser:right", "--only", "CRAM-MD5 XOAUTH2"]);
     meets("The mail server offers other logins", &other, &authority, login).is("mail-login-not-offered");
     assert!(![picky.heard(), other.heard()].iter().any(|heard| heard.contains("PIN ")), "no mail was said");
+}
+
+#[test]
+fn a_refused_token_is_told_with_its_remedy() {
+    let authority = Authority::new("Our CA");
+    let identity = authority.sign("localhost");
+    let tokens = TokenEndpoint::start(&identity);
+    let picky = server("starttls", &identity, &["--tokens", "print@example.com:/dev/null"]);
+    let login = |secret: &str| {
+        format!(
+            "auth: {{method: oauth2, user: print@example.com, token_url: 'https://localhost:{}/tenant/oauth2/v2.0/token', \
+             client_id: {CLIENT}, client_secret: '{secret}', scope: {SCOPE}}}",
+            tokens.port
+        )
+    };
+    let scene = |title: &str, secret: &str| {
+        met(title, &picky, &authority, &login(secret)).hiding(format!("localhost:{}", tokens.port), "localhost:TOKENS")
+    };
+    scene("The token endpoint refuses the secret", "wrong").doctor_and_once((1, 4)).is("mail-token-denied");
+    assert_eq!(picky.heard(), "");
+    scene("The mail server refuses the token", SECRET).doctor_and_once((1, 4)).is("mail-token-refused");
+    assert!(!picky.heard().contains("PIN "), "no mail was said");
 }
 
 #[test]
