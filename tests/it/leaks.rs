@@ -1,7 +1,8 @@
-//! Everything that a full run leaves behind is searched for every PIN that it issued: plain, as its hash, in hex and Base64.
-//! PINs of twelve digits, so that no timestamp or size can look like one.
+//! Everything that a full run leaves behind is searched for every PIN, code and password that it issued, for their stored forms,
+//! and for the keys: as they are, as their hash, in hex and in Base64. PINs and codes of twelve digits, so that no timestamp or
+//! size can look like one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,14 +10,33 @@ use md5::{Digest, Md5};
 
 use crate::site::{Mail, Site, Step};
 
+/// Of the cipher; not digits only, or a time could look like it.
+const KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
 #[tokio::test(flavor = "multi_thread")]
-async fn no_log_report_journal_error_or_metric_holds_a_pin_or_its_hash() {
+async fn no_log_report_journal_error_or_metric_holds_a_credential_or_its_stored_form() {
     let site = Site::with_people(1_600).await.with_config(|yaml| {
-        yaml.replace("length: 6", "length: 12").replace("level: info", "level: trace").replace("batch_size: 1000", "batch_size: 100")
+        yaml.replace("length: 6", "length: 12")
+            .replace("level: info", "level: trace")
+            .replace("batch_size: 1000", "batch_size: 100")
+            .replace("cost_centers: {verified: true}", "cost_centers: {verified: true}\n      users: {puk: {column: puk, verified: true}}")
+            .replace(
+                "schedule:",
+                &format!(
+                    "    cac_cipher: {{algorithm: aes-128-cbc, key: '{KEY}'}}\n    password_encoding: {{bcrypt: {{cost: 4}}}}\nschedule:"
+                ),
+            )
+            .replace(
+                "      valid_for: 365d\n",
+                "      valid_for: 365d\n    card_assignment_code: {length: 12}\n    password: {length: 16}\n",
+            )
+            .replace("      - 'your PIN", "      - 'CODE {{ card_assignment_code }}'\n      - 'PASSWORD {{ password }}'\n      - 'your PIN")
     });
+    site.sql("UPDATE users SET pass = '' WHERE id % 4 <> 3").await;
     let mut texts: Vec<(String, Vec<u8>)> = Vec::new();
     let mut keep = |name: &str, text: &str| texts.push((name.to_owned(), text.as_bytes().to_vec()));
 
+    keep("check-config", &site.run(&["check-config"]).all());
     keep("plan", &site.run(&["plan", "--format", "json"]).all());
     // The mail server is away: everything is committed, and nothing delivered. The journal holds the secrets, sealed.
     site.stop_mail_server();
@@ -35,11 +55,16 @@ async fn no_log_report_journal_error_or_metric_holds_a_pin_or_its_hash() {
     site.sql("ALTER TABLE users_cards ADD CONSTRAINT refuse CHECK (id < 0) NOT VALID").await;
     keep("--once that the database refuses", &site.once(&[]).all());
     site.sql("ALTER TABLE users_cards DROP CONSTRAINT refuse").await;
+    // The same of codes and passwords.
+    site.sql("UPDATE users SET pass = '', puk = NULL WHERE id % 32 = 9").await;
+    site.sql("ALTER TABLE users ADD CONSTRAINT refuse CHECK (id < 0) NOT VALID").await;
+    keep("--once that the database refuses passwords", &site.once(&[]).all());
+    site.sql("ALTER TABLE users DROP CONSTRAINT refuse").await;
     keep("--once that delivers", &site.once(&["--format", "json"]).all());
     let daemon = site.start(&[]);
     daemon.until(Step::Ready).await;
     site.add_visitor("late@visitors.example").await;
-    site.mail_to("late@visitors.example", Duration::from_secs(30)).await;
+    site.mail_to("late@visitors.example", Duration::from_secs(60)).await;
     keep("/metrics", &site.http("/metrics").await);
     keep("/", &site.http("/").await);
     keep("daemon", &daemon.stop().all());
@@ -51,12 +76,32 @@ async fn no_log_report_journal_error_or_metric_holds_a_pin_or_its_hash() {
 
     let mails = site.mails();
     assert!(mails.len() > 700, "{} mails", mails.len());
-    let needles = Needles::of(&mails);
+    let mut needles = Needles::default();
+    for secret in mails.iter().flat_map(told) {
+        needles.of_text(secret.as_bytes());
+        needles.of_text(&Md5::digest(secret.as_bytes()));
+    }
+    let stored = site.rows("SELECT coalesce(puk, ''), coalesce(pass, '') FROM users WHERE puk <> '' AND pass <> ''").await;
+    assert!(stored.len() > 100, "{} users with code and password", stored.len());
+    stored.iter().for_each(|(code, password)| [code, password].into_iter().for_each(|value| needles.of_text(value.as_bytes())));
+    let cards = site.rows("SELECT card, '' FROM users_cards WHERE card LIKE 'PIN%'").await;
+    cards.iter().for_each(|(card, _)| needles.of_text(card.as_bytes()));
+    for key in ["journal.key"] {
+        needles.of_text(std::fs::read_to_string(site.folder().join(key)).unwrap().trim().as_bytes());
+    }
+    needles.of_text(KEY.as_bytes());
+    needles.of_text(&(0..16).map(|i| u8::from_str_radix(&KEY[2 * i..2 * i + 2], 16).unwrap()).collect::<Vec<u8>>());
     assert!(needles.found_in(mails[0].raw.as_bytes()), "the search itself must be able to find");
     for (name, text) in &texts {
         assert!(text.len() > 20, "{name} is empty");
-        assert!(!needles.found_in(text), "{name} holds a PIN or a hash");
+        assert!(!needles.found_in(text), "{name} holds a credential, its stored form, or a key");
     }
+}
+
+/// The credentials that a mail tells.
+fn told(mail: &Mail) -> Vec<String> {
+    let found = |pattern: &str| regex::Regex::new(pattern).unwrap().captures(&mail.text).map(|found| found[1].to_owned());
+    [found(r"PIN (\d{12})"), found(r"CODE (\d{12})"), found(r"PASSWORD (\S{16})")].into_iter().flatten().collect()
 }
 
 /// All files of the journal, the key excepted.
@@ -71,42 +116,33 @@ fn journal_bytes(folder: &Path) -> Vec<u8> {
     bytes
 }
 
-/// What must not be found, by length.
-struct Needles(Vec<(usize, HashSet<Vec<u8>>)>);
+/// What must not be found.
+#[derive(Default)]
+struct Needles {
+    all: HashSet<Vec<u8>>,
+    lengths: BTreeSet<usize>,
+    /// Their first bytes: hardly a place in a text has any of these.
+    heads: HashSet<[u8; 8]>,
+}
 
 impl Needles {
-    fn of(mails: &[Mail]) -> Needles {
-        let mut by_length: Vec<(usize, HashSet<Vec<u8>>)> = Vec::new();
-        for mail in mails {
-            let pin = mail.pin();
-            assert_eq!(pin.len(), 12);
-            let digest = Md5::digest(pin.as_bytes()).to_vec();
-            let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-            let pin_hex: String = pin.bytes().map(|b| format!("{b:02x}")).collect();
-            // Base64 loses its padding, so that it is found inside of longer values too.
-            let base64 = |bytes: &[u8]| base64(bytes).trim_end_matches('=').to_owned();
-            for needle in [
-                pin.clone().into_bytes(),
-                hex.clone().into_bytes(),
-                hex.to_uppercase().into_bytes(),
-                pin_hex.into_bytes(),
-                digest.clone(),
-                base64(pin.as_bytes()).into_bytes(),
-                base64(hex.as_bytes()).into_bytes(),
-                base64(&digest).into_bytes(),
-                base64(format!("PIN{hex}").as_bytes()).into_bytes(),
-            ] {
-                match by_length.iter_mut().find(|(length, _)| *length == needle.len()) {
-                    Some((_, set)) => drop(set.insert(needle)),
-                    None => by_length.push((needle.len(), HashSet::from([needle]))),
-                }
-            }
+    /// The bytes, in hex of both cases, and in Base64, which loses its padding so that it is found inside of longer values too.
+    fn of_text(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() >= 12, "anything could look like it");
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let base64 = |bytes: &[u8]| base64(bytes).trim_end_matches('=').to_owned().into_bytes();
+        let upper = hex.to_uppercase().into_bytes();
+        for needle in [bytes.to_vec(), base64(hex.as_bytes()), hex.into_bytes(), upper, base64(bytes)] {
+            self.lengths.insert(needle.len());
+            self.heads.extend(needle.first_chunk::<8>());
+            self.all.insert(needle);
         }
-        Needles(by_length)
     }
 
     fn found_in(&self, text: &[u8]) -> bool {
-        self.0.iter().any(|(length, set)| text.windows(*length).any(|window| set.contains(window)))
+        let at =
+            |place: usize| self.lengths.iter().any(|length| text.get(place..place + length).is_some_and(|part| self.all.contains(part)));
+        text.windows(8).enumerate().any(|(place, head)| head.first_chunk::<8>().is_some_and(|head| self.heads.contains(head)) && at(place))
     }
 }
 
