@@ -7,7 +7,7 @@ use crate::domain::{WallClock, printable};
 use crate::inventory::{Facts, Now, StoredPin, User};
 use crate::journal::HistoryRow;
 use crate::plan::{Mismatch, Planner, Skip, Verdict, rules};
-use crate::policy::{OnLeave, PinRewrite, Placement, Policy, Selector};
+use crate::policy::{OnLeave, PinRewrite, Placement, Policy, Rewrite, Selector};
 
 /// The whole answer for one user, as lines of text. Holds no secret: PINs are named by their expiry only.
 pub fn explain(policies: &[Policy], planner: &Planner<'_>, user: &User, facts: &Facts) -> String {
@@ -20,6 +20,13 @@ pub fn explain(policies: &[Policy], planner: &Planner<'_>, user: &User, facts: &
     match user.pins.as_slice() {
         [] => line(out, "PINs", "none".into()),
         pins => pins.iter().for_each(|pin| line(out, "PIN", said_of(pin, planner.now()))),
+    }
+    // Where no policy asks, nobody has looked.
+    if policies.iter().any(|policy| policy.code.is_some()) {
+        line(out, "code", if user.code.is_some() { "there is one" } else { "none" }.into());
+    }
+    if policies.iter().any(|policy| policy.password.is_some()) {
+        line(out, "password", password(user));
     }
     line(out, "keeper", facts.keeper.as_ref().map_or("none".into(), |k| k.to_string()));
     line(out, "last issue", facts.last_generated.map_or("none known".into(), |at| at.to_string()));
@@ -81,6 +88,21 @@ fn line(out: &mut String, name: &str, value: String) {
     let _ = writeln!(out, "  {name:<12} {value}");
 }
 
+fn password(user: &User) -> String {
+    match user.password.as_ref().map(|password| password.issued) {
+        None => "none".to_owned(),
+        Some(Some(at)) => format!("there is one, issued by credkeeper {at}"),
+        Some(None) => "there is one, not issued by credkeeper".to_owned(),
+    }
+}
+
+fn rewritten(rewrite: Rewrite) -> &'static str {
+    match rewrite {
+        Rewrite::Never => "never rewritten",
+        Rewrite::Always => "rewritten at each selection",
+    }
+}
+
 fn said_of(pin: &StoredPin, now: Now) -> String {
     let end = match pin.expires {
         None => "never expires".to_owned(),
@@ -128,6 +150,18 @@ fn asks(out: &mut String, policy: &Policy, planner: &Planner<'_>, index: usize, 
         if rule.cap_unlimited {
             line(out, "capped", "a PIN that never expires gets an end".into());
         }
+        if rule.send_existing {
+            line(out, "told", "a valid PIN that is there, too, with whatever else changes".into());
+        }
+    }
+    if let Some(rule) = &policy.code {
+        line(out, "code", format!("{} digits, {}", rule.length.digits(), rewritten(rule.rewrite)));
+    }
+    if let Some(rule) = &policy.password {
+        let every = rule.rotate_every.map_or(String::new(), |every| format!(", rotated at the age of {}", span(every)));
+        line(out, "password", format!("{} characters, {}{every}", rule.length.characters(), rewritten(rule.rewrite)));
+    }
+    if policy.credentials().next().is_some() {
         line(
             out,
             "recipient",
