@@ -362,6 +362,24 @@ fn codes_and_passwords_are_given_by_their_rules() {
 }
 
 #[test]
+fn what_is_packed_into_a_step_comes_out_again() {
+    use Reason::{CodeMissing, CodeRewritten, CostCenterDiffers, PasswordAged, PasswordMissing, PasswordRewritten};
+    let passwords = [None, Some(PasswordMissing), Some(PasswordRewritten), Some(PasswordAged)];
+    for code in [None, Some(CodeMissing), Some(CodeRewritten)] {
+        for (reason, foreseen) in passwords.iter().flat_map(|reason| [(*reason, false), (*reason, true)]) {
+            for (cost_center, tells) in [(None, false), (None, true), (Some(CostCenterDiffers), false), (Some(CostCenterDiffers), true)] {
+                let password = reason.map(|reason| PasswordStep { reason, foreseen });
+                let need = Need { code, password, cost_center, ..Need::default() };
+                let step = Step { also: Also::of(&need, tells), ..step(7, None, 0, 0) };
+                assert_eq!((step.code(), step.password(), step.cost_center(), step.tells_existing()), (code, reason, cost_center, tells));
+                let replaced = reason == Some(PasswordRewritten) || (reason == Some(PasswordAged) && !foreseen);
+                assert_eq!(step.replaces(Credential::Password), u64::from(replaced), "{reason:?}, foreseen: {foreseen}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_step_is_covered_only_by_one_that_asks_for_as_much() {
     let places = places();
     let step = |policy: Policy, user: User| match Planner::new(&[policy], &places, NOW).verdict(&user, &Facts::default()) {

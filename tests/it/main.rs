@@ -6,6 +6,7 @@ mod brakes;
 mod cac_pair;
 mod certificates;
 mod cipher_command;
+mod codes;
 mod contract;
 mod crash;
 mod credentials;
