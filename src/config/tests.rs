@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::schema_map::{CostCentersMap, ExpiresKind, Test, Value, Zone};
+use super::schema_map::{CostCentersMap, ExpiresKind, Member, Test, Value, Zone};
 use super::*;
 use crate::domain::template::Variable;
 use crate::domain::{CostCenterRef, Share};
@@ -281,9 +281,10 @@ fn overrides_change_only_what_they_name() {
 #[test]
 fn users_of_safeq5_hold_the_id_of_their_cost_center_alone() {
     let shipped = map("safeq5", "{}");
-    assert_eq!((shipped.users.source, shipped.cost_centers.member_number), (None, None));
+    let member = |number: Option<&str>| Member::Column { id: "ou_id".to_owned(), number: number.map(str::to_owned) };
+    assert_eq!((shipped.users.source, shipped.cost_centers.member), (None, member(None)));
     let named = map("safeq5", "{cost_centers: {member: {number_column: ou_number}}}");
-    assert_eq!(named.cost_centers.member_number.as_deref(), Some("ou_number"));
+    assert_eq!(named.cost_centers.member, member(Some("ou_number")));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::error::JournalError;
 use super::{Announcement, ExistingPin, NewIssuance};
 use crate::domain::pin::digest_of;
-use crate::domain::{Code, CostCenter, CostCenterId, IssuanceId, Key, Mailbox, Password, Pin, StoredValue, UserId, WallClock};
+use crate::domain::{Code, CostCenter, CostCenterId, IssuanceId, Key, Mailbox, Password, Pin, RoleId, StoredValue, UserId, WallClock};
 use crate::seal::{Fingerprints, SealError, Sealer, derive};
 
 /// The journal's keys at work.
@@ -34,6 +34,8 @@ pub(super) struct Before {
     /// The PINs that the change was about.
     pub(super) pins: Vec<StoredValue>,
     pub(super) moved_to: Option<CostCenter>,
+    /// The role that was taken away.
+    pub(super) role: Option<RoleId>,
 }
 
 const SECRET: &[u8] = b"credkeeper journal secret";
@@ -99,13 +101,13 @@ impl Seals {
         self.sealed(SECRET, id, new.user, room + 512, &out).map(Some)
     }
 
-    /// What stood there before and what was moved, kept after delivery so that a pass can be undone (R28). `None`: nothing was
-    /// there and nothing was moved.
+    /// What stood there before, what was moved and which role went, kept after delivery so that a pass can be undone (R28). `None`: nothing was
+    /// there, nothing was moved and no role went.
     pub(super) fn before(&self, id: IssuanceId, new: &NewIssuance) -> Result<Option<Vec<u8>>, JournalError> {
         let replaced = new.before();
         let code = new.code.as_ref().map(|code| code.replaced.as_ref().map(StoredValue::expose));
         let password = new.password.as_ref().map(|password| password.replaced.as_ref().map(StoredValue::expose));
-        if replaced.is_empty() && new.moved.is_none() && code.is_none() && password.is_none() {
+        if replaced.is_empty() && new.moved.is_none() && new.role_removed.is_none() && code.is_none() && password.is_none() {
             return Ok(None);
         }
         let out = BeforeOut {
@@ -113,8 +115,10 @@ impl Seals {
             moved: new.moved.as_ref().map(|(from, to)| (from.id.0, from.number, to.id.0, to.number, to.name.as_str())),
             code,
             password,
+            role: new.role_removed.as_ref().map(|role| (role.id.0, role.name.as_str())),
         };
-        let room = new.moved.as_ref().map_or(0, |(_, to)| to.name.len() + 64);
+        let room =
+            new.moved.as_ref().map_or(0, |(_, to)| to.name.len() + 64) + new.role_removed.as_ref().map_or(0, |role| role.name.len() + 32);
         self.sealed(BEFORE, id, new.user, room + 128 * (replaced.len() + 3), &out).map(Some)
     }
 
@@ -161,6 +165,7 @@ impl Seals {
         Ok(Before {
             pins: back.replaced.into_iter().map(|(value, _)| StoredValue::new(value)).collect(),
             moved_to: back.moved.map(|(_, _, to, number, name)| CostCenter { id: CostCenterId(to), number, name }),
+            role: back.role.map(|(id, _)| RoleId(id)),
         })
     }
 
@@ -217,6 +222,9 @@ struct BeforeOut<'a> {
     code: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<Option<&'a str>>,
+    /// Id and name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<(i64, &'a str)>,
 }
 
 #[derive(Deserialize)]
@@ -248,6 +256,8 @@ struct MailIn {
 struct BeforeIn {
     replaced: Vec<(String, Option<i64>)>,
     moved: Option<(i64, i64, i64, i64, String)>,
+    #[serde(default)]
+    role: Option<(i64, String)>,
 }
 
 fn pin<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Pin>, D::Error> {

@@ -10,7 +10,7 @@ use crate::inventory::Counts;
 use crate::plan::density::Density;
 use crate::plan::limits::{LimitKind, Refusal};
 use crate::plan::tripwires::Stop;
-use crate::plan::{Blocker, Failure, Skip};
+use crate::plan::{Blocker, Failure, Missing, Skip};
 
 /// Compares with `tests/data/{name}`; with `UPDATE_GOLDENS=1` it writes that file instead.
 pub(crate) fn golden(name: &str, actual: &str) {
@@ -111,7 +111,7 @@ pub(crate) fn troubled() -> Report {
     report.policies.push(policy("students"));
     report.policies[2].skipped.insert(Skip::Blocked, 40);
     let students = report.policies[2].policy.clone();
-    report.blockers.push(Blocker { policy: students, cost_center: CostCenterRef::Name("Has PIN".to_owned()) });
+    report.blockers.push(Blocker { policy: students, missing: Missing::CostCenter(CostCenterRef::Name("Has PIN".to_owned())) });
     report.refusals.push(Refusal {
         policy: report.policies[1].policy.clone(),
         limit: LimitKind::UsersPerPass,

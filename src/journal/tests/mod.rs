@@ -113,6 +113,7 @@ pub(super) fn announced(user: i64, pin: &str) -> NewIssuance {
         password: None,
         existing: None,
         moved: None,
+        role_removed: None,
         announcement: Some(Announcement {
             recipient: Mailbox::parse(&format!("someone{user}@example.org")).unwrap(),
             template: "default".to_owned(),
@@ -160,6 +161,7 @@ pub(super) fn person(id: i64, pin: Option<&str>) -> User {
         surname: String::new(),
         standing: Standing::Active,
         cost_center: Membership { id: CostCenterId(5), number: 50 },
+        roles: vec![],
         source: None,
         pins: pin.map(|pin| StoredPin::found(stored(pin), Some(WallClock(5000)))).into_iter().collect(),
         cards: 0,

@@ -3,6 +3,7 @@
 //! Sets are walked row by row with prepared statements inside the one transaction: with no round trips, and the whole table in
 //! memory at once, that is what a join would do too.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,17 +11,18 @@ use futures_util::{Stream, stream};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::config::DatabaseConfig;
-use crate::config::schema_map::{ExpiresKind, ExpiresMap, Zone};
-use crate::domain::{CostCenter, CostCenterId, CostCenterRef, StoredValue, Timestamp, UserId, WallClock};
+use crate::config::schema_map::{ExpiresKind, ExpiresMap, Member, RolesMap, Test, Zone};
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, Role, RoleId, RoleRef, StoredValue, Timestamp, UserId, WallClock};
 use crate::inventory::{Counts, Pulse, ReadOnly, Standing, User};
 
 use super::counts::{NUMBERS, Question, counts};
 use super::error::StoreError;
 use super::sql::{self, Arg, Binder, CHUNK, quoted};
-use super::{AfterImage, Check, Filter, Pinless, Wanted};
+use super::{AfterImage, Check, Filter, Pinless, links};
 
 mod inspect;
 mod write;
@@ -129,32 +131,44 @@ impl Sqlite {
         .await
     }
 
-    pub(super) async fn places(&self, wanted: &Wanted) -> Result<Vec<CostCenter>, StoreError> {
-        let wanted = wanted.clone();
+    pub(super) async fn cost_centers(&self, wanted: &BTreeSet<CostCenterRef>) -> Result<Vec<CostCenter>, StoreError> {
+        let (mut numbers, mut names) = (Vec::new(), Vec::new());
+        for place in wanted {
+            match place {
+                CostCenterRef::Number(n) => numbers.push(*n),
+                CostCenterRef::Name(n) => names.push(n.clone()),
+            }
+        }
         self.reading(move |this, connection| {
             let map = &this.db.map.cost_centers;
-            let (id, number, name) = (quoted(&map.id), quoted(&map.number), quoted(&map.name));
-            let select = |by: &str| {
-                let sql = format!("SELECT {id}, {number}, {name} FROM {} WHERE {by} = ?1 ORDER BY 1", quoted(&map.table));
-                connection.prepare(&sql)
-            };
-            let mut found = Vec::new();
-            let mut look = || -> rusqlite::Result<()> {
-                let (mut by_number, mut by_name) = (select(&number)?, select(&name)?);
-                for place in &wanted {
-                    let center =
-                        |row: &rusqlite::Row<'_>| Ok(CostCenter { id: CostCenterId(row.get(0)?), number: row.get(1)?, name: row.get(2)? });
-                    match place {
-                        CostCenterRef::Number(n) => found.extend(by_number.query_map([n], center)?.collect::<rusqlite::Result<Vec<_>>>()?),
-                        CostCenterRef::Name(n) => found.extend(by_name.query_map([n], center)?.collect::<rusqlite::Result<Vec<_>>>()?),
-                    }
-                }
-                Ok(())
-            };
-            look().map_err(|e| StoreError::query("look up cost centers", e))?;
-            found.sort();
-            found.dedup();
-            Ok(found)
+            let columns = [&map.id, &map.number, &map.name];
+            let center = |row: &rusqlite::Row<'_>| Ok(CostCenter { id: CostCenterId(row.get(0)?), number: row.get(1)?, name: row.get(2)? });
+            let found = Rows { table: &map.table, rows: map.rows.as_ref(), columns: &columns }.of(
+                connection,
+                &map.number,
+                &map.name,
+                &numbers,
+                &names,
+                center,
+            );
+            found.map_err(|e| StoreError::query("look up cost centers", e))
+        })
+        .await
+    }
+
+    pub(super) async fn roles(&self, wanted: &BTreeSet<RoleRef>) -> Result<Vec<Role>, StoreError> {
+        let (mut ids, mut names) = (Vec::new(), Vec::new());
+        for role in wanted {
+            match role {
+                RoleRef::Id(id) => ids.push(id.0),
+                RoleRef::Name(n) => names.push(n.clone()),
+            }
+        }
+        self.reading(move |this, connection| {
+            let Some(map) = &this.db.map.roles else { return Ok(Vec::new()) };
+            let role = |row: &rusqlite::Row<'_>| Ok(Role { id: RoleId(row.get(0)?), name: row.get(1)? });
+            let rows = Rows { table: &map.table, rows: map.rows.as_ref(), columns: &[&map.id, &map.name] };
+            rows.of(connection, &map.id, &map.name, &ids, &names, role).map_err(|e| StoreError::query("look up roles", e))
         })
         .await
     }
@@ -162,10 +176,17 @@ impl Sqlite {
     pub(super) async fn cost_center_names(&self) -> Result<Vec<String>, StoreError> {
         self.reading(|this, connection| {
             let map = &this.db.map.cost_centers;
-            let (name, table) = (quoted(&map.name), quoted(&map.table));
-            let sql = format!("SELECT {name} FROM {table} WHERE {name} IS NOT NULL ORDER BY 1 LIMIT {}", sql::NAMES);
-            let names = || connection.prepare(&sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>();
-            names().map_err(|e| StoreError::query("look up cost centers", e))
+            let names = Rows { table: &map.table, rows: map.rows.as_ref(), columns: &[&map.name] }.names(connection);
+            names.map_err(|e| StoreError::query("look up cost centers", e))
+        })
+        .await
+    }
+
+    pub(super) async fn role_names(&self) -> Result<Vec<String>, StoreError> {
+        self.reading(|this, connection| {
+            let Some(map) = &this.db.map.roles else { return Ok(Vec::new()) };
+            let names = Rows { table: &map.table, rows: map.rows.as_ref(), columns: &[&map.name] }.names(connection);
+            names.map_err(|e| StoreError::query("look up roles", e))
         })
         .await
     }
@@ -265,21 +286,39 @@ impl Sqlite {
         Ok(())
     }
 
-    /// The id and the number of the cost center of row `alias` of the users; a NULL is the virtual cost center 0.
-    fn membership(&self, alias: &str) -> (String, String) {
+    /// The id and the number of the cost center of row `u` of the users; a NULL is the virtual cost center 0. With
+    /// [`joined`](Sqlite::joined) behind `u`.
+    fn membership(&self) -> (String, String) {
         let map = &self.db.map.cost_centers;
-        let half = |column: &str| format!("coalesce({alias}.{}, 0)", quoted(column));
-        let number = match &map.member_number {
-            Some(column) => half(column),
-            None => format!(
-                "coalesce((SELECT o.{} FROM {} o WHERE o.{} = {alias}.{}), 0)",
-                quoted(&map.number),
-                quoted(&map.table),
-                quoted(&map.id),
-                quoted(&map.member_id)
-            ),
-        };
-        (half(&map.member_id), number)
+        let half = |column: &str| format!("coalesce(u.{}, 0)", quoted(column));
+        match &map.member {
+            Member::Link(_) => ("coalesce(m.center, 0)".to_owned(), "coalesce(m.number, 0)".to_owned()),
+            Member::Column { id, number: Some(number) } => (half(id), half(number)),
+            Member::Column { id, number: None } => {
+                let number = format!(
+                    "coalesce((SELECT o.{} FROM {} o WHERE o.{} = u.{}), 0)",
+                    quoted(&map.number),
+                    quoted(&map.table),
+                    quoted(&map.id),
+                    quoted(id)
+                );
+                (half(id), number)
+            }
+        }
+    }
+
+    /// The cost centers of users as `m`, where they stand in a table of their own; `condition` is on its rows `l`.
+    fn joined(&self, condition: &str) -> String {
+        let map = &self.db.map.cost_centers;
+        let Member::Link(link) = &map.member else { return String::new() };
+        let from = format!("(SELECT * FROM {} l WHERE {condition}) l", quoted(&link.table));
+        let members = links::members(map, link, &quoted(&map.table), &from);
+        format!("LEFT JOIN ({members}) m ON m.owner = u.{}", quoted(&self.db.map.users.id))
+    }
+
+    /// Where roles are, if some policy asks.
+    fn roles_asked(&self) -> Option<&RolesMap> {
+        self.db.map.roles.as_ref().filter(|_| self.db.needs.roles)
     }
 
     /// Rows of `u` with their cards as JSON; a WHERE may follow.
@@ -289,13 +328,23 @@ impl Sqlite {
         let is_user = binder.test("u", &users.is_user);
         let is_deleted = users.is_deleted.as_ref().map_or("false".to_owned(), |t| binder.test("u", t));
         let owner = quoted(&cards.user);
-        let (center, number) = self.membership("u");
+        let (center, number) = self.membership();
+        let id = quoted(&users.id);
+        let (mut roles, mut links) = ("NULL", String::new());
+        if let Some(RolesMap { link, .. }) = self.roles_asked() {
+            let (table, user, to) = (quoted(&link.table), quoted(&link.user), quoted(&link.to));
+            roles = "r.roles";
+            links = format!(
+                "LEFT JOIN (SELECT l.{user} AS owner, json_group_array(l.{to}) AS roles FROM {table} l WHERE l.{to} IS NOT NULL GROUP BY l.{user}) r
+                   ON r.owner = u.{id}"
+            );
+        }
         let optional = |column: Option<String>| column.map_or("NULL".to_owned(), |column| format!("u.{column}"));
         format!(
-            "SELECT u.{id}, {login}, {email}, {name}, {surname}, {is_user}, {is_deleted}, {center}, {number}, {source}, {code}, {password}, a.cards
-               FROM {table} u LEFT JOIN (SELECT c.{owner} AS owner, json_group_array(json_array(c.{value}, {end})) AS cards
+            "SELECT u.{id}, {login}, {email}, {name}, {surname}, {is_user}, {is_deleted}, {center}, {number}, {source}, {code}, {password}, a.cards, {roles}
+               FROM {table} u {joined} {links} LEFT JOIN (SELECT c.{owner} AS owner, json_group_array(json_array(c.{value}, {end})) AS cards
                                            FROM {card_table} c WHERE c.{value} IS NOT NULL GROUP BY c.{owner}) a ON a.owner = u.{id}",
-            id = quoted(&users.id),
+            joined = self.joined("true"),
             login = text(&users.login),
             email = text(&users.email),
             name = text(&users.name),
@@ -341,9 +390,6 @@ fn write_end(map: &ExpiresMap, seconds: &str) -> String {
 }
 
 fn decode(row: &rusqlite::Row<'_>) -> rusqlite::Result<sql::Row> {
-    let cards: Option<String> = row.get(12)?;
-    let cards = cards.map(|json| serde_json::from_str(&json)).transpose();
-    let cards = cards.map_err(|_| rusqlite::Error::InvalidColumnType(12, "cards".to_owned(), rusqlite::types::Type::Text))?;
     Ok(sql::Row {
         id: row.get(0)?,
         login: row.get(1)?,
@@ -353,11 +399,69 @@ fn decode(row: &rusqlite::Row<'_>) -> rusqlite::Result<sql::Row> {
         is_user: row.get(5)?,
         is_deleted: row.get(6)?,
         center: (row.get(7)?, row.get(8)?),
+        roles: list(row, 13)?,
         source: row.get(9)?,
         code: row.get(10)?,
         password: row.get(11)?,
-        cards: cards.unwrap_or_default(),
+        cards: list(row, 12)?,
     })
+}
+
+/// A column that holds a list as JSON; NULL is none.
+fn list<T: DeserializeOwned>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Vec<T>> {
+    let json: Option<String> = row.get(column)?;
+    let items = json.map(|json| serde_json::from_str(&json)).transpose();
+    let wrong = |_| rusqlite::Error::InvalidColumnType(column, "a list".to_owned(), rusqlite::types::Type::Text);
+    items.map_err(wrong).map(Option::unwrap_or_default)
+}
+
+/// A small table, or those rows of `users` that are something else.
+struct Rows<'a> {
+    table: &'a str,
+    rows: Option<&'a Test>,
+    columns: &'a [&'a String],
+}
+
+impl Rows<'_> {
+    fn select(&self, binder: &mut Binder) -> String {
+        let columns: Vec<String> = self.columns.iter().map(|column| format!("o.{}", quoted(column))).collect();
+        let test = self.rows.map_or("true".to_owned(), |test| binder.test("o", test));
+        format!("SELECT {} FROM {} o WHERE {test}", columns.join(", "), quoted(self.table))
+    }
+
+    /// Those that have one of the numbers or one of the names.
+    fn of<T: Ord>(
+        &self,
+        connection: &Connection,
+        number: &str,
+        name: &str,
+        numbers: &[i64],
+        names: &[String],
+        read: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let mut found = BTreeSet::new();
+        let mut look = |column: &str, value: Arg| -> rusqlite::Result<()> {
+            let mut binder = Binder::sqlite();
+            let select = self.select(&mut binder);
+            let sql = format!("{select} AND o.{} = {}", quoted(column), binder.bind(value));
+            let mut statement = connection.prepare(&sql)?;
+            let rows = statement.query_map(params_from_iter(values(&binder)), &read)?;
+            for row in rows {
+                found.insert(row?);
+            }
+            Ok(())
+        };
+        numbers.iter().try_for_each(|n| look(number, Arg::Int(Some(*n))))?;
+        names.iter().try_for_each(|n| look(name, Arg::Text(n.clone())))?;
+        Ok(found.into_iter().collect())
+    }
+
+    /// The first column, in order.
+    fn names(&self, connection: &Connection) -> rusqlite::Result<Vec<String>> {
+        let mut binder = Binder::sqlite();
+        let sql = format!("{} AND o.{} IS NOT NULL ORDER BY 1 LIMIT {}", self.select(&mut binder), quoted(self.columns[0]), sql::NAMES);
+        connection.prepare(&sql)?.query_map(params_from_iter(values(&binder)), |row| row.get(0))?.collect()
+    }
 }
 
 fn values(binder: &Binder) -> impl Iterator<Item = Sql> + '_ {
