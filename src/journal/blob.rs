@@ -271,6 +271,7 @@ fn stored<'de, D: Deserializer<'de>>(from: D) -> Result<Option<StoredValue>, D::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Role;
     use crate::journal::tests::{announced, renewed};
 
     #[test]
@@ -290,6 +291,11 @@ mod tests {
             r#"{"replaced":[["PINold",1000]],"moved":[5,50,6,60,"Has \"PIN\""]}"#,
             "the before-image holds what undo needs"
         );
+        let gone = Some(Role { id: RoleId(31), name: "Visitor".to_owned() });
+        let with_role = seals.before(id, &NewIssuance { role_removed: gone, ..announced(7, "1357") }).unwrap().unwrap();
+        assert_eq!(seals.open_before(id, user, &with_role).unwrap().role, Some(RoleId(31)));
+        let plain = seals.opened(BEFORE, id, user, &with_role).unwrap();
+        assert_eq!(std::str::from_utf8(&plain).unwrap(), r#"{"replaced":[],"moved":null,"role":[31,"Visitor"]}"#);
         for (other_id, other_user) in [(IssuanceId(5), user), (id, UserId(8))] {
             assert!(matches!(seals.open_secret(other_id, other_user, mid(), &secret), Err(JournalError::Unseal { .. })));
             assert!(matches!(seals.open_before(other_id, other_user, &before), Err(JournalError::Unseal { .. })));

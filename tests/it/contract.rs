@@ -13,6 +13,7 @@ use crate::bench::{
     user_id, with_value,
 };
 
+mod placement;
 #[cfg(unix)]
 mod postgres;
 mod reads;

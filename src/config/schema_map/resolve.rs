@@ -20,14 +20,10 @@ pub(in crate::config) fn resolve(reader: &Reader, profile: Profile, overrides: O
     let cards = section.required("cards", "a mapping of tables and columns").and_then(|field| cards(&field));
     let cost_centers = section.required("cost_centers", "a mapping of tables and columns");
     let roles_field = section.field("roles");
-    let both = users.as_ref().map(|users| {
-        let centers = cost_centers.as_ref().and_then(|field| self::cost_centers(field, users));
-        let roles = roles_field.as_ref().map_or(Some(None), |field| roles(field, users).map(Some));
-        (centers, roles)
-    });
+    let cost_centers = cost_centers.and_then(|field| self::cost_centers(&field, users.as_ref()));
+    let roles = roles_field.map_or(Some(None), |field| roles(&field, users.as_ref()).map(Some));
     section.later("jobs", "print jobs");
     section.finish();
-    let (cost_centers, roles) = both?;
     Some(SchemaMap { users: users?, cards: cards?, cost_centers: cost_centers?, roles: roles? })
 }
 
@@ -134,12 +130,13 @@ fn rows(section: &mut Section<'_>, of: &str) -> Option<Test> {
     section.required("where", shape).and_then(|field| test(&field))
 }
 
-fn cost_centers(field: &Field<'_>, users: &UsersMap) -> Option<CostCentersMap> {
+/// `users`: absent where something is wrong with it.
+fn cost_centers(field: &Field<'_>, users: Option<&UsersMap>) -> Option<CostCentersMap> {
     let mut section = field.section("a mapping of tables and columns")?;
     let models = [("column", Model::Column), ("users_rows", Model::UsersRows), ("link_table", Model::LinkTable)];
     let model = section.field("model").map_or(Some(Model::Column), |model| model.choice(&models));
     let [id, number, center] = ["id", "number", "name"].map(|key| required_column(&mut section, key));
-    let (mut table, mut test) = (Some(users.table.clone()), Some(None));
+    let (mut table, mut test) = (users.map(|users| users.table.clone()), Some(None));
     if model == Some(Model::UsersRows) {
         idle(&mut section, "table", "users_rows");
         test = rows(&mut section, "cost centers").map(Some);
@@ -181,12 +178,13 @@ fn link(field: &Field<'_>, to: &'static str) -> Option<LinkMap> {
     Some(LinkMap { table: table?, user: user?, to: to? })
 }
 
-fn roles(field: &Field<'_>, users: &UsersMap) -> Option<RolesMap> {
+/// As of [`cost_centers`].
+fn roles(field: &Field<'_>, users: Option<&UsersMap>) -> Option<RolesMap> {
     let mut section = field.section("a mapping of tables and columns")?;
     let models = [("users_rows", Model::UsersRows), ("table", Model::Table)];
     let model = section.field("model").map_or(Some(Model::UsersRows), |model| model.choice(&models));
     let role = required_column(&mut section, "name");
-    let (mut table, mut id, mut test) = (Some(users.table.clone()), Some(users.id.clone()), Some(None));
+    let (mut table, mut id, mut test) = (users.map(|users| users.table.clone()), users.map(|users| users.id.clone()), Some(None));
     if model == Some(Model::Table) {
         table = required_name(&mut section, "table");
         id = required_column(&mut section, "id");

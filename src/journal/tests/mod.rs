@@ -6,7 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::{Code, CostCenter, CostCenterId, Mailbox, Password, Pin, PinFormat, WallClock};
+use crate::domain::{Code, CostCenter, CostCenterId, Mailbox, Password, Pin, PinFormat, Role, RoleId, WallClock};
 use crate::inventory::{Membership, Standing, StoredPassword, StoredPin};
 
 mod baseline;
