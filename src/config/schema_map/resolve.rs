@@ -117,10 +117,23 @@ enum Model {
     Table,
 }
 
-/// A key that another model has: an error where the configuration says it, and nothing where it is the profile's.
-fn idle(section: &mut Section<'_>, key: &'static str, model: &str) {
-    if let Some(field) = section.field(key).filter(|field| field.node.at.is_some()) {
-        field.problem(format!("has no meaning with model: {model}; remove the key"));
+impl Model {
+    fn as_str(self) -> &'static str {
+        match self {
+            Model::Column => "column",
+            Model::UsersRows => "users_rows",
+            Model::LinkTable => "link_table",
+            Model::Table => "table",
+        }
+    }
+}
+
+/// A key that another model has: an error where the configuration says it, and nothing where it is the profile's. Nor where
+/// the model is not known.
+fn idle(section: &mut Section<'_>, key: &'static str, model: Option<Model>) {
+    let field = section.field(key).filter(|field| field.node.at.is_some());
+    if let (Some(field), Some(model)) = (field, model) {
+        field.problem(format!("has no meaning with model: {}; remove the key", model.as_str()));
     }
 }
 
@@ -133,25 +146,25 @@ fn rows(section: &mut Section<'_>, of: &str) -> Option<Test> {
 /// `users`: absent where something is wrong with it.
 fn cost_centers(field: &Field<'_>, users: Option<&UsersMap>) -> Option<CostCentersMap> {
     let mut section = field.section("a mapping of tables and columns")?;
-    let models = [("column", Model::Column), ("users_rows", Model::UsersRows), ("link_table", Model::LinkTable)];
+    let models = [Model::Column, Model::UsersRows, Model::LinkTable].map(|model| (model.as_str(), model));
     let model = section.field("model").map_or(Some(Model::Column), |model| model.choice(&models));
     let [id, number, center] = ["id", "number", "name"].map(|key| required_column(&mut section, key));
     let (mut table, mut test) = (users.map(|users| users.table.clone()), Some(None));
     if model == Some(Model::UsersRows) {
-        idle(&mut section, "table", "users_rows");
+        idle(&mut section, "table", model);
         test = rows(&mut section, "cost centers").map(Some);
     } else {
         table = required_name(&mut section, "table");
-        idle(&mut section, "where", if model == Some(Model::LinkTable) { "link_table" } else { "column" });
+        idle(&mut section, "where", model);
     }
     let member = if model == Some(Model::LinkTable) {
-        idle(&mut section, "member", "link_table");
+        idle(&mut section, "member", model);
         section
             .required("link", "{table: NAME, user: NAME, cost_center: NAME}")
             .and_then(|field| link(&field, "cost_center"))
             .map(Member::Link)
     } else {
-        idle(&mut section, "link", if model == Some(Model::UsersRows) { "users_rows" } else { "column" });
+        idle(&mut section, "link", model);
         section.required("member", "{id_column: NAME, number_column: NAME}").and_then(|field| member(&field))
     };
     let verified = section.or("verified", true, Field::boolean);
@@ -181,17 +194,17 @@ fn link(field: &Field<'_>, to: &'static str) -> Option<LinkMap> {
 /// As of [`cost_centers`].
 fn roles(field: &Field<'_>, users: Option<&UsersMap>) -> Option<RolesMap> {
     let mut section = field.section("a mapping of tables and columns")?;
-    let models = [("users_rows", Model::UsersRows), ("table", Model::Table)];
+    let models = [Model::UsersRows, Model::Table].map(|model| (model.as_str(), model));
     let model = section.field("model").map_or(Some(Model::UsersRows), |model| model.choice(&models));
     let role = required_column(&mut section, "name");
     let (mut table, mut id, mut test) = (users.map(|users| users.table.clone()), users.map(|users| users.id.clone()), Some(None));
     if model == Some(Model::Table) {
         table = required_name(&mut section, "table");
         id = required_column(&mut section, "id");
-        idle(&mut section, "where", "table");
+        idle(&mut section, "where", model);
     } else {
-        idle(&mut section, "table", "users_rows");
-        idle(&mut section, "id", "users_rows");
+        idle(&mut section, "table", model);
+        idle(&mut section, "id", model);
         test = rows(&mut section, "roles").map(Some);
     }
     let link = section.required("link", "{table: NAME, user: NAME, role: NAME}").and_then(|field| link(&field, "role"));

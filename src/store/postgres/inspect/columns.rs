@@ -122,11 +122,11 @@ impl Postgres {
             of_users.extend(users.password.iter().map(|column| mapped(column, Class::Text, "users.password")));
         }
         let centers = &map.cost_centers;
-        if needs.cost_centers || needs.moves {
-            if let Member::Column { id, number } = &centers.member {
-                of_users.push(mapped(id, Class::Whole, "cost_centers.member.id_column"));
-                of_users.extend(number.iter().map(|column| mapped(column, Class::Whole, "cost_centers.member.number_column")));
-            }
+        if (needs.cost_centers || needs.moves)
+            && let Member::Column { id, number } = &centers.member
+        {
+            of_users.push(mapped(id, Class::Whole, "cost_centers.member.id_column"));
+            of_users.extend(number.iter().map(|column| mapped(column, Class::Whole, "cost_centers.member.number_column")));
         }
         let expires = &map.cards.expires;
         let of_cards = vec![
