@@ -42,18 +42,25 @@ impl Policy {
         Credential::ALL.into_iter().zip(given).filter(|(_, given)| *given).map(|(kind, _)| kind)
     }
 
-    /// Whether applying the policy makes it stop matching: then it stays the keeper of those whom it served (R6).
+    /// Whether applying the policy can make it stop matching, at least for some of its users: then it stays the keeper of those
+    /// whom it served (R6).
     pub fn ends_own_match(&self) -> bool {
-        let Selector { cost_center, not_cost_center, .. } = &self.selector;
-        let ends = |target: &CostCenterRef| not_cost_center.contains(target) || (!cost_center.is_empty() && !cost_center.contains(target));
-        self.removes_its_role() || self.placement.as_ref().is_some_and(|placement| placement.targets().all(ends))
+        let takes = self.remove_role.as_ref().is_some_and(|removed| self.selector.role.contains(removed));
+        takes || self.placement.as_ref().is_some_and(|placement| placement.targets().any(|target| self.is_outside(target)))
     }
 
-    /// Whether everybody who matches loses the one role that `match` demands. Where it demands one of several, who has two of
-    /// them still matches.
-    pub fn removes_its_role(&self) -> bool {
+    /// Whether it does so for everybody. Where the match demands one of several roles, who has two of them still matches.
+    pub fn always_ends_own_match(&self) -> bool {
         let demanded = &self.selector.role;
-        self.remove_role.as_ref().is_some_and(|removed| !demanded.is_empty() && demanded.iter().all(|role| role == removed))
+        let takes = self.remove_role.as_ref().is_some_and(|removed| !demanded.is_empty() && demanded.iter().all(|role| role == removed));
+        let moves = |placement: &Placement| placement.places_everybody() && placement.targets().all(|target| self.is_outside(target));
+        takes || self.placement.as_ref().is_some_and(moves)
+    }
+
+    /// Whether the match does not accept who is in this cost center.
+    fn is_outside(&self, target: &CostCenterRef) -> bool {
+        let Selector { cost_center, not_cost_center, .. } = &self.selector;
+        not_cost_center.contains(target) || (!cost_center.is_empty() && !cost_center.contains(target))
     }
 }
 

@@ -436,8 +436,7 @@ pub fn never_ends(policy: &Policy) -> bool {
     let pins = policy.pin.as_ref().is_some_and(|rule| rule.rewrite == PinRewrite::Always && rule.rotate_every.is_none());
     let codes = policy.code.as_ref().is_some_and(|rule| rule.rewrite == Rewrite::Always);
     let passwords = policy.password.as_ref().is_some_and(|rule| rule.rewrite == Rewrite::Always && rule.rotate_every.is_none());
-    let moves_all = policy.ends_own_match() && policy.placement.as_ref().is_some_and(Placement::places_everybody);
-    (pins || codes || passwords) && !moves_all && !policy.removes_its_role()
+    (pins || codes || passwords) && !policy.always_ends_own_match()
 }
 
 /// Both halves must agree: a half-moved user is moved again (R18).
