@@ -30,6 +30,7 @@ mod patterns;
 mod pg;
 mod pin_space;
 mod pin_table;
+mod places;
 mod properties;
 mod random_policies;
 mod sandbox;
