@@ -251,8 +251,8 @@ fn notify(policy: &mut Section<'_>, around: &Around<'_>, made: &[Variable]) -> O
             Some(None) | None => {}
         }
     }
-    // Without a template there is nothing to send.
-    let to = if template.is_none() && !made.is_empty() { Recipient::Nobody } else { to };
+    // Without a template there is nothing to send, and without a transport nowhere to.
+    let to = if around.transport_is_none || (template.is_none() && !made.is_empty()) { Recipient::Nobody } else { to };
     Some(Notify { to, template })
 }
 

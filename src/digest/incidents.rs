@@ -123,6 +123,7 @@ impl Incidents {
     pub(super) fn report(&mut self, report: &Report, now: Timestamp) {
         let of = report.database.as_str();
         self.over(of, &Subject::Database, now);
+        self.over(of, &Subject::Fatal, now);
         match &report.error {
             Some(error) => self.lasts(of, Subject::Pass, format!("passes end early: {error}"), now),
             None => self.over(of, &Subject::Pass, now),

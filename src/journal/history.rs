@@ -43,7 +43,7 @@ impl View {
 
     /// Issuances whose mail is not accepted yet, or never will be; oldest first.
     pub(super) fn unfinished(&self, book: BookId, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
-        let condition = "WHERE i.database = ?1 AND coalesce(i.state, b.state) IN (?2, ?3, ?4) ORDER BY i.id LIMIT ?5";
+        let condition = "WHERE +i.database = ?1 AND coalesce(i.state, b.state) IN (?2, ?3, ?4) ORDER BY i.id LIMIT ?5";
         let [planned, committed, undeliverable] = [State::Planned, State::Committed, State::Undeliverable].map(State::as_str);
         self.history(condition, (book.0, planned, committed, undeliverable, limit as i64))
     }

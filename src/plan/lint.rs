@@ -1,11 +1,12 @@
 //! What is odd about policies that are valid one by one: some never own anybody, some renew what never ends. And what is
 //! wrong about a policy in a daemon: that it has no end (product rule R13).
 
+use crate::domain::Credential;
 use crate::domain::RoleRef;
 use crate::domain::time::span;
 use crate::policy::{OnLeave, PinRewrite, PinRule, Placement, Policy, Selector};
 
-use super::rules::never_ends;
+use super::rules::endless_kinds;
 
 /// One sentence each, for `check-config` and for each start.
 pub fn warnings(policies: &[Policy]) -> Vec<String> {
@@ -36,13 +37,24 @@ pub fn warnings(policies: &[Policy]) -> Vec<String> {
 /// flips and reads (a move out of the cost center that it matches, the removal of the role), or an age (`rotate_every`).
 pub fn endless(policies: &[Policy]) -> Vec<String> {
     let told = |policy: &Policy| {
-        format!(
-            "policy {}: rewrite: always gives everybody a new credential in each pass, so that only --once may run it; in a daemon, let the \
-             policy move its users out of the cost center that it matches or remove the role that it matches, or set pin.rotate_every",
-            policy.name
-        )
+        let kinds = endless_kinds(policy);
+        let ends: Vec<String> = kinds
+            .iter()
+            .map(|kind| match kind {
+                Credential::Pin | Credential::Password => format!("set {}.rotate_every", kind.as_str()),
+                Credential::Code => format!("let {} have rewrite: never", kind.as_str()),
+            })
+            .collect();
+        (!kinds.is_empty()).then(|| {
+            format!(
+                "policy {}: rewrite: always gives everybody a new credential in each pass, so that only --once may run it; in a daemon, let \
+                 the policy move its users out of the cost center that it matches or remove the role that it matches, or {}",
+                policy.name,
+                ends.join(" and ")
+            )
+        })
     };
-    policies.iter().filter(|policy| never_ends(policy)).map(told).collect()
+    policies.iter().filter_map(told).collect()
 }
 
 fn of_pins(rule: &PinRule, ends_own_match: bool, warn: &mut impl FnMut(String)) {

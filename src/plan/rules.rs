@@ -18,7 +18,7 @@ use std::fmt;
 use super::{Also, Failure, PinAction, PinStep, Reason, Skip, Step, Untouched, Verdict, pilot, pins, renewal};
 use crate::domain::mailbox::NotAMailbox;
 use crate::domain::pattern::TooManySteps;
-use crate::domain::{CostCenter, CostCenterRef, Mailbox, PolicyName, Role, RoleId, RoleRef, StoredValue, WallClock};
+use crate::domain::{CostCenter, CostCenterRef, Credential, Mailbox, PolicyName, Role, RoleId, RoleRef, StoredValue, WallClock};
 use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPassword, StoredPin, User};
 use crate::policy::{Pilot, PinRewrite, PinRule, Placement, Policy, Recipient, Rewrite, Selector};
 
@@ -443,10 +443,17 @@ impl<'a> Planner<'a> {
 /// Whether `policy` gives a new credential to whoever it selects, each time: nothing of it ends, so that only a single pass that
 /// somebody asked for may do it (R13).
 pub fn never_ends(policy: &Policy) -> bool {
+    !endless_kinds(policy).is_empty()
+}
+
+/// Of which kinds it gives new ones without an end.
+pub(super) fn endless_kinds(policy: &Policy) -> Vec<Credential> {
     let pins = policy.pin.as_ref().is_some_and(|rule| rule.rewrite == PinRewrite::Always && rule.rotate_every.is_none());
     let codes = policy.code.as_ref().is_some_and(|rule| rule.rewrite == Rewrite::Always);
     let passwords = policy.password.as_ref().is_some_and(|rule| rule.rewrite == Rewrite::Always && rule.rotate_every.is_none());
-    (pins || codes || passwords) && !policy.always_ends_own_match()
+    let endless = [(pins, Credential::Pin), (codes, Credential::Code), (passwords, Credential::Password)];
+    let found = endless.into_iter().filter(|(endless, _)| *endless && !policy.always_ends_own_match());
+    found.map(|(_, kind)| kind).collect()
 }
 
 /// Both halves must agree: a half-moved user is moved again (R18).

@@ -245,7 +245,7 @@ pub async fn look(
     let mut due = (ask.filtered && ask.login.is_none()).then(|| filter::due(&database.policies, &places, now.wall));
     if let (Some(due), Some(journal)) = (&mut due, journal) {
         for (kind, until) in filter::aged(&database.policies, now.utc) {
-            due.users.extend(journal.issued_until(kind, until).await?);
+            due.users.extend(journal.issued_until(kind, until, ask.above).await?);
         }
         due.users.sort_unstable();
     }

@@ -122,7 +122,13 @@ async fn whose_pin_is_old_is_known_by_the_newest_one() {
     committed(&journal, vec![silent(1, "1357"), silent(2, "1357"), extended(3, &[("1357", None)], 9)]).await;
     let batch = journal.planned(&pass(), vec![silent(2, "2468"), extended(1, &[("1357", None)], 9)], at(100)).await.unwrap();
     journal.committed(batch, at(100)).await.unwrap();
-    let users = async |until| journal.reader().issued_until(Credential::Pin, until).await.unwrap().iter().map(|u| u.0).collect::<Vec<_>>();
+    let users = async |until| {
+        let looked = async |above: Option<UserId>| journal.reader().issued_until(Credential::Pin, until, above).await.unwrap();
+        let all = looked(None).await;
+        assert_eq!(looked(Some(UserId(0))).await, all, "both ways of looking find the same");
+        assert!(looked(Some(UserId(2))).await.iter().all(|user| user.0 > 2));
+        all.iter().map(|u| u.0).collect::<Vec<_>>()
+    };
     assert_eq!(users(at(-1)).await, [0; 0]);
     assert_eq!(users(at(50)).await, [1], "an extension makes nothing younger, and an issue does");
     assert_eq!(users(at(100)).await, [1, 2]);

@@ -142,7 +142,9 @@ impl Postgres {
         for (within, column) in [(&due.without_code, self.code_column(layout)), (&due.without_password, self.password_column(layout))] {
             if let (Some(within), Some(column)) = (within, column) {
                 let inside = self.inside(layout, of_user, within, binder);
-                arms.push(format!("SELECT u.{id}::bigint FROM {users} u {placed} WHERE {inside} AND coalesce(u.{column}::text, '') = ''"));
+                arms.push(format!(
+                    "SELECT u.{id}::bigint FROM {users} u {placed} WHERE {inside} AND coalesce(u.{column}::text = '', true)"
+                ));
             }
         }
         for (from, to) in &due.to_move {
