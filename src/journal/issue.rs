@@ -18,6 +18,7 @@ pub(super) const KIND_MOVED: i64 = 8;
 pub(super) const KIND_EXTENDED: i64 = 16;
 pub(super) const KIND_EXPIRED: i64 = 32;
 pub(super) const KIND_DELETED: i64 = 64;
+/// A role removed.
 pub(super) const KIND_ROLE_REMOVED: i64 = 128;
 /// A code took the place of another one, which our ledger did not foresee.
 pub(super) const KIND_CODE_REPLACED: i64 = 512;
