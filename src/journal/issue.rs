@@ -48,6 +48,8 @@ pub struct Written {
     pub user: UserId,
     /// PINs with their ends.
     pub pins: Vec<(StoredValue, Option<WallClock>)>,
+    /// Those PINs are new: before, they stood nowhere.
+    pub pins_are_new: bool,
     /// PINs that the user must not have any more.
     pub gone: Vec<StoredValue>,
     pub code: Option<StoredValue>,
@@ -209,8 +211,16 @@ impl View {
             Some(blob) => self.seals.open_before(issuance, user, &blob)?,
             None => Before::default(),
         };
-        let mut written =
-            Written { issuance, user, pins: Vec::new(), gone: Vec::new(), code: None, password: None, cost_center: before.moved_to };
+        let mut written = Written {
+            issuance,
+            user,
+            pins: Vec::new(),
+            pins_are_new: kinds & KIND_PIN != 0,
+            gone: Vec::new(),
+            code: None,
+            password: None,
+            cost_center: before.moved_to,
+        };
         if let Some(blob) = secret {
             let secret = self.seals.open_secret(issuance, user, row.get(3).reading(WHAT)?, &blob)?;
             written.pins = secret.stored.into_iter().map(|stored| (stored, expires)).collect();

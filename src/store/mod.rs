@@ -202,6 +202,8 @@ pub struct AfterImage {
     pub user: UserId,
     /// PINs with their ends.
     pub pins: Vec<(StoredValue, Option<WallClock>)>,
+    /// PINs that the user must have, whatever their ends are by now.
+    pub held: Vec<StoredValue>,
     /// PINs that the user must not have any more.
     pub gone: Vec<StoredValue>,
     pub code: Option<StoredValue>,
@@ -212,7 +214,7 @@ pub struct AfterImage {
 impl AfterImage {
     /// Of a user of whom nothing more than the row is looked for.
     pub fn of(user: UserId) -> AfterImage {
-        AfterImage { user, pins: Vec::new(), gone: Vec::new(), code: None, password: None, cost_center: None }
+        AfterImage { user, pins: Vec::new(), held: Vec::new(), gone: Vec::new(), code: None, password: None, cost_center: None }
     }
 }
 

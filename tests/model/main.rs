@@ -76,7 +76,7 @@ fn as_built_it_keeps_its_promises() {
     if long() {
         keeps_all_promises("as built, all faults", AS_BUILT.with(ONE_OF_EACH), 1_000_000);
         let twice = Faults { crashes: 2, lost_answers: 2, refused_commits: 0, interferences: 1, releases: 0, retries: 0 };
-        keeps_all_promises("as built, two crashes and two lost answers", AS_BUILT.with(twice), 1_000_000);
+        keeps_all_promises("as built, two crashes and two lost answers", AS_BUILT.with(twice), 600_000);
     }
 }
 
