@@ -19,12 +19,10 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock;
 use crate::config::{Config, TransportConfig};
-use crate::domain::template::Values;
-use crate::domain::translation::Reader;
-use crate::domain::{IssuanceId, PolicyName, Secret, Timestamp};
+use crate::domain::{IssuanceId, PolicyName, Timestamp};
 use crate::journal::{Answer as Told, BookId, JournalFile, PendingMail};
 use crate::logging::{Progress, chain};
-use crate::mail::{Answer, Courier, Delivery as Verdict, Outgoing, Stage, State, Timing};
+use crate::mail::{Answer, Courier, Delivery as Verdict, Stage, State, Timing};
 use crate::metrics::{MailOutcome, Metrics};
 use crate::report::MailTotals;
 
@@ -35,7 +33,7 @@ mod standing;
 mod trouble;
 
 use outage::Outage;
-use ready::Ready;
+use ready::{Ready, rendered};
 pub use served::Outlet;
 use served::{AllServed, Looked, Looks, Served};
 use trouble::Trouble;
@@ -353,32 +351,7 @@ impl Loop {
             self.note(mail.id, Told::Deferred { code: None });
             return;
         };
-        let told = &mail.announcement;
-        let reader = Reader {
-            username: &told.username,
-            email: &told.email,
-            cost_center: told.cost_center.as_deref(),
-            cost_center_number: told.cost_center_number,
-        };
-        let rendered = template.read_by(&reader).render(&Values {
-            pin: mail.pin.as_ref(),
-            code: mail.code.as_ref(),
-            password: mail.password.as_ref(),
-            username: &told.username,
-            name: &told.name,
-            surname: &told.surname,
-            cost_center: told.cost_center.as_deref().unwrap_or_default(),
-            expires: mail.expires.map(|at| at.to_string()),
-            policy: &mail.policy.0,
-        });
-        let outgoing = Outgoing {
-            id: mail.id,
-            recipient: told.recipient.clone(),
-            message_id: told.message_id.clone(),
-            subject: rendered.subject,
-            text: Secret::new(rendered.text),
-            html: rendered.html.map(Secret::new),
-        };
+        let outgoing = rendered(template, &mail);
         let (book, policy, due_since, attempts) = (mail.book, mail.policy, mail.due_since, mail.attempts);
         self.in_hand.insert(mail.id, InHand { book, database, policy, due_since, attempts });
         self.to_give.push(outgoing, trusted_until);

@@ -1,11 +1,14 @@
-//! Rendered mail that waits for room in the courier's queue. At a slow pace, or with a slow mail server, that takes minutes; and
+//! Mail, rendered, that waits for room in the courier's queue. At a slow pace, or with a slow mail server, that takes minutes; and
 //! what a mail tells may be gone by then. So each has a moment from which on its credential must be looked up again.
 
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use crate::domain::IssuanceId;
+use crate::domain::template::{Template, Values};
+use crate::domain::translation::Reader;
+use crate::domain::{IssuanceId, Secret};
+use crate::journal::PendingMail;
 use crate::mail::Outgoing;
 
 #[derive(Default)]
@@ -34,12 +37,42 @@ impl Ready {
     }
 }
 
+/// The mail as the courier takes it, in its reader's language.
+pub(super) fn rendered(template: &Template, mail: &PendingMail) -> Outgoing {
+    let told = &mail.announcement;
+    let reader = Reader {
+        username: &told.username,
+        email: &told.email,
+        cost_center: told.cost_center.as_deref(),
+        cost_center_number: told.cost_center_number,
+    };
+    let rendered = template.read_by(&reader).render(&Values {
+        pin: mail.pin.as_ref(),
+        code: mail.code.as_ref(),
+        password: mail.password.as_ref(),
+        username: &told.username,
+        name: &told.name,
+        surname: &told.surname,
+        cost_center: told.cost_center.as_deref().unwrap_or_default(),
+        expires: mail.expires.map(|at| at.to_string()),
+        policy: &mail.policy.0,
+    });
+    Outgoing {
+        id: mail.id,
+        recipient: told.recipient.clone(),
+        message_id: told.message_id.clone(),
+        subject: rendered.subject,
+        text: Secret::new(rendered.text),
+        html: rendered.html.map(Secret::new),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::{Mailbox, Secret};
+    use crate::domain::Mailbox;
 
     fn mail(id: i64) -> Outgoing {
         Outgoing {
