@@ -38,8 +38,12 @@ fn long() -> bool {
     std::env::var_os("CREDKEEPER_LONG").is_some_and(|long| long == "1")
 }
 
-/// Explores all of it. No promise may break, and each case must have come up; how many states there are.
 fn keeps_all_promises(name: &str, protocol: Protocol, at_least: usize) {
+    explore(name, protocol, &REACHED, at_least);
+}
+
+/// Explores all of it. No promise may break, and these cases must have come up.
+fn explore(name: &str, protocol: Protocol, cases: &[&'static str], at_least: usize) {
     let begun = Instant::now();
     let checker = protocol.checker().threads(2).spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
@@ -47,7 +51,7 @@ fn keeps_all_promises(name: &str, protocol: Protocol, at_least: usize) {
     for (promise, path) in checker.discoveries() {
         assert!(REACHED.contains(&promise), "{promise}, but:\n{}", told(&path.into_actions()));
     }
-    for case in REACHED {
+    for case in cases {
         assert!(checker.discovery(case).is_some(), "never seen: {case}");
     }
     assert!(states >= at_least, "only {states} states: the model has lost some of its cases");
@@ -84,10 +88,13 @@ fn as_built_it_keeps_its_promises() {
 fn with_take_back_it_keeps_its_promises() {
     let few = Faults { crashes: 1, lost_answers: 0, refused_commits: 0, interferences: 1, releases: 0, retries: 0 };
     keeps_all_promises("with take-back", WITH_TAKE_BACK.with(few), 150_000);
-    if long() {
-        let released = Faults { crashes: 1, lost_answers: 0, refused_commits: 0, interferences: 1, releases: 1, retries: 0 };
-        keeps_all_promises("with take-back and a release", WITH_TAKE_BACK.with(released), 200_000);
-    }
+}
+
+/// A release and a lost answer, without crashes and interference: with them, the states are too many for one run.
+#[test]
+fn a_release_after_a_take_back_issues_once_more() {
+    let released = Faults { crashes: 0, lost_answers: 1, refused_commits: 0, interferences: 0, releases: 1, retries: 0 };
+    explore("with take-back and a release", WITH_TAKE_BACK.with(released), &[REACHED[4], REACHED[6]], 10_000);
 }
 
 #[test]
