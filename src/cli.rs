@@ -130,7 +130,7 @@ impl ExitStatus {
             ExitStatus::Failed
         } else if report.is_refused() {
             ExitStatus::Refused
-        } else if report.failed() > 0 || (!report.dry_run && (report.mail.rejected > 0 || report.mail.waiting > 0)) {
+        } else if report.failed() > 0 || (!report.dry_run && report.is_undelivered()) {
             ExitStatus::Partial
         } else if pending && report.dry_run && report.due() > 0 {
             ExitStatus::Pending

@@ -195,6 +195,9 @@ pub struct Notify {
     pub to: Recipient,
     /// A key of `templates`; present unless `to` is `None` or the transport is.
     pub template: Option<String>,
+    /// How long before a PIN lapses its owner is reminded (R33), the longest first, each once; empty: never. Only with a
+    /// PIN rule that leaves PINs to lapse.
+    pub reminders: Vec<Duration>,
 }
 
 /// `notify.to` (R31).
@@ -228,7 +231,7 @@ pub(crate) mod samples {
             code: None,
             password: None,
             placement: None,
-            notify: Notify { to: Recipient::Nobody, template: None },
+            notify: Notify { to: Recipient::Nobody, template: None, reminders: Vec::new() },
             limits: PolicyLimits { users_per_pass: Limit::Unlimited, replace_percent: Limit::Unlimited, min_interval: Duration::ZERO },
         }
     }

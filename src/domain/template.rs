@@ -89,10 +89,8 @@ impl Template {
     /// The subject and those parts whose credentials are all there: of the text with a blank line between them, of the
     /// HTML with a line end.
     pub fn render(&self, values: &Values<'_>) -> Rendered {
-        // A credential in a subject is a configuration error, so that the subject is never left out.
-        let subject = self.subject.render(values, one_line).unwrap_or_default();
         Rendered {
-            subject: one_line(&subject).trim().to_owned(),
+            subject: subject(&self.subject, values),
             text: joined(&self.parts, values, one_line, "\n\n"),
             html: self.html_parts.as_ref().map(|parts| joined(parts, values, escaped, "\n")),
         }
@@ -101,6 +99,13 @@ impl Template {
     /// Whether some part tells the user this credential whenever it is made: one that names another too is left out with that.
     pub fn tells(&self, credential: Variable) -> bool {
         self.parts.iter().any(|part| part.credentials().into_iter().eq([credential]))
+    }
+}
+
+impl Reminder {
+    /// As a template, without HTML.
+    pub fn render(&self, values: &Values<'_>) -> Rendered {
+        Rendered { subject: subject(&self.subject, values), text: joined(&self.parts, values, one_line, "\n\n"), html: None }
     }
 }
 
@@ -233,6 +238,11 @@ impl fmt::Debug for Rendered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rendered").field("subject", &self.subject).finish_non_exhaustive()
     }
+}
+
+/// A credential in a subject is a configuration error, so that the subject is never left out.
+fn subject(subject: &Text, values: &Values<'_>) -> String {
+    one_line(&subject.render(values, one_line).unwrap_or_default()).trim().to_owned()
 }
 
 fn joined(parts: &[Text], values: &Values<'_>, write: fn(&str) -> String, between: &str) -> String {

@@ -23,9 +23,9 @@ use crate::policy::{Pilot, PinRewrite, PinRule, Placement, Policy, Recipient, Re
 
 /// The policies, set against one database at one moment.
 pub struct Planner<'a> {
-    policies: &'a [Policy],
+    pub(super) policies: &'a [Policy],
     places: &'a Places,
-    now: Now,
+    pub(super) now: Now,
     pilot: Option<&'a Pilot>,
     /// Every cost center that some policy names is there.
     whole: bool,
@@ -357,7 +357,7 @@ impl<'a> Planner<'a> {
         self.policies.iter().flat_map(missing).collect()
     }
 
-    fn blocked(&self, policy: &Policy) -> bool {
+    pub(super) fn blocked(&self, policy: &Policy) -> bool {
         named(policy).into_iter().any(|r| self.places.get(r).is_none())
     }
 

@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("cli", "domain report"),
     ("reconcile", "config domain inventory journal logging mint plan policy report store"),
     ("recover", "domain journal reconcile report store"),
-    ("deliver", "clock config domain journal logging mail metrics report store"),
+    ("deliver", "clock config domain inventory journal logging mail metrics plan reconcile report store"),
     ("explain", "domain inventory journal plan policy"),
     ("digest", "clock config domain mail metrics plan report"),
     ("doctor", "clock config domain inventory journal logging mail mint plan reconcile store"),

@@ -30,6 +30,7 @@ mod pin_space;
 mod pin_table;
 mod properties;
 mod random_policies;
+mod reminders;
 mod sandbox;
 mod secrets;
 mod sessions;

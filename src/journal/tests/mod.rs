@@ -15,6 +15,7 @@ mod ends;
 mod flow;
 mod forget;
 mod mail;
+mod reminder;
 mod secrets;
 mod several;
 mod start;
