@@ -65,6 +65,8 @@ pub enum Mode {
     Daemon,
     /// `--once`: each due mail is tried once, and pauses of less than a minute are waited out if that can help.
     Once,
+    /// The same with this mail alone.
+    One(IssuanceId),
 }
 
 /// What delivery works with.
@@ -304,8 +306,12 @@ impl Loop {
         let rested = self.looks.rested(instant);
         let served = self.served.all();
         let books: Vec<BookId> = served.keys().copied().filter(|book| self.looks.is_free(*book)).collect();
-        let due = self.desk.journal.due_mail(&books, now, room, &not).await?;
-        let only_reminders = due.is_empty();
+        let due = match self.mode {
+            Mode::One(id) if not.contains(&id) => Vec::new(),
+            Mode::One(id) => self.desk.journal.mail_of(id).await?.filter(|mail| books.contains(&mail.book)).into_iter().collect(),
+            Mode::Daemon | Mode::Once => self.desk.journal.due_mail(&books, now, room, &not).await?,
+        };
+        let only_reminders = due.is_empty() && !matches!(self.mode, Mode::One(_));
         let (old, fresh): (Vec<_>, Vec<_>) = due.into_iter().partition(|m| now.since(m.committed_at) > TRUSTED_FOR);
         let mut by_book: BTreeMap<BookId, Vec<PendingMail>> = BTreeMap::new();
         old.into_iter().for_each(|mail| by_book.entry(mail.book).or_default().push(mail));

@@ -56,6 +56,7 @@ fn a_secret_is_no_argument() {
 #[test]
 fn a_user_is_held_and_released_by_login() {
     assert_eq!(mode("hold bob"), Mode::Hold { login: "bob".into() });
+    assert_eq!(mode("resend bob --database main"), Mode::Resend { login: "bob".into() });
     assert_eq!(mode("release bob"), Mode::Release { login: "bob".into() });
     assert!(complaint("hold").contains("<LOGIN>"));
 }

@@ -55,7 +55,7 @@ CREATE TABLE issuance (
     login TEXT NOT NULL,
     policy TEXT NOT NULL,
     -- Sum of 1 PIN, 2 card assignment code, 4 password, 8 moved, 16 PINs extended, 32 PINs expired, 64 PINs deleted,
-    -- 512 a code replaced, 1024 a password replaced, both without what our own ledger expected.
+    -- 512 a code replaced, 1024 a password replaced, both without what our own ledger expected; 2048 told again.
     kinds INTEGER NOT NULL,
     pin_expires INTEGER,
     -- Keyed fingerprints of the stored values that were issued, or got another end, 16 bytes each.

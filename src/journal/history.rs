@@ -3,7 +3,7 @@
 use rusqlite::{Params, Row};
 
 use super::error::{Doing, JournalError};
-use super::issue::{KIND_CODE, KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PASSWORD, KIND_PIN, state_of};
+use super::issue::{KIND_AGAIN, KIND_CODE, KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PASSWORD, KIND_PIN, state_of};
 use super::state::State;
 use super::{BookId, View};
 use crate::domain::{IssuanceId, PassId, PolicyName, Timestamp, UserId, WallClock};
@@ -64,7 +64,7 @@ impl View {
     }
 }
 
-const CHANGES: [(i64, &str); 7] = [
+const CHANGES: [(i64, &str); 8] = [
     (KIND_PIN, "PIN issued"),
     (KIND_CODE, "card assignment code issued"),
     (KIND_PASSWORD, "password issued"),
@@ -72,6 +72,7 @@ const CHANGES: [(i64, &str); 7] = [
     (KIND_EXPIRED, "PIN ended"),
     (KIND_DELETED, "PIN removed"),
     (KIND_MOVED, "moved"),
+    (KIND_AGAIN, "sent again"),
 ];
 
 fn told(row: &Row<'_>, state: State) -> Result<HistoryRow, rusqlite::Error> {

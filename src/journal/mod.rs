@@ -54,7 +54,7 @@ pub use book::{BookId, Left, Owner};
 pub use error::{JournalError, folder};
 pub use history::HistoryRow;
 pub use hold::Hold;
-pub use issuance::{Announcement, BatchId, ExistingPin, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten};
+pub use issuance::{Again, Announcement, BatchId, ExistingPin, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten};
 pub use issue::{Unresolved, Written};
 pub use ledger::StateCounts;
 pub use outbox::{Answer, Answered, PendingMail};
@@ -220,6 +220,20 @@ impl JournalFile {
     pub async fn next_mail_at(&self, books: &[BookId], in_flight: &[IssuanceId]) -> Result<Option<Timestamp>, JournalError> {
         let (books, in_flight) = (books.to_vec(), in_flight.to_vec());
         self.write(move |w| w.view.next_mail_at(&books, &in_flight)).await
+    }
+
+    /// The mail of this issuance, if it waits or could not be delivered; whether its turn has come does not matter.
+    ///
+    /// # Errors
+    /// Also where it can no longer be unsealed.
+    pub async fn mail_of(&self, issuance: IssuanceId) -> Result<Option<PendingMail>, JournalError> {
+        self.write(move |w| w.view.mail_of(issuance)).await
+    }
+
+    /// Lets this issuance, which waits or could not be delivered, be mailed now, as if it had never been tried. `false`: it is
+    /// in another state.
+    pub async fn retry(&self, issuance: IssuanceId, now: Timestamp) -> Result<bool, JournalError> {
+        self.write(move |w| w.retry(issuance, now)).await
     }
 
     /// What became of mails, in one transaction; each answered issuance with the state it is in now. One that could not take

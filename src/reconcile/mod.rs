@@ -31,6 +31,8 @@ mod making;
 mod prepare;
 mod remind;
 
+pub use prepare::announcement;
+
 /// What a pass is asked to do.
 #[derive(Clone, Debug)]
 pub struct Ask {

@@ -31,6 +31,7 @@ mod pin_table;
 mod properties;
 mod random_policies;
 mod reminders;
+mod resend;
 mod sandbox;
 mod secrets;
 mod sessions;

@@ -124,6 +124,7 @@ pub(super) fn announced(user: i64, pin: &str) -> NewIssuance {
         code: None,
         password: None,
         existing: None,
+        again: Again::default(),
         moved: None,
         announcement: Some(Announcement {
             recipient: Mailbox::parse(&format!("someone{user}@example.org")).unwrap(),
