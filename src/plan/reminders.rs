@@ -115,10 +115,13 @@ mod tests {
         Some((reminder.lapse.end.0 - NOW, reminder.lapse.window.as_secs() / 86_400))
     }
 
+    /// The ends of a user's PINs, and what is told: the end in seconds from now, and how many days before.
+    type Case<'a> = (&'a str, &'a [Option<i64>], Option<(i64, u64)>);
+
     #[test]
     fn the_pin_that_lasts_longest_decides_and_of_its_windows_the_nearest() {
         #[rustfmt::skip]
-        let cases: [(&str, &[Option<i64>], Option<(i64, u64)>); 13] = [
+        let cases: [Case<'_>; 13] = [
             ("no PIN", &[], None),
             ("a PIN that never ends", &[None], None),
             ("a PIN that ends far ahead", &[Some(20 * DAY)], None),

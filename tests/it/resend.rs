@@ -48,8 +48,6 @@ async fn what_waits_goes_under_its_own_message_id_and_alone() {
     site.add_visitor("ann@visitors.example").await;
     site.add_visitor("bob@visitors.example").await;
     assert_eq!(site.once(&[]).code, 4);
-    let down = site.run(&["resend", "bob@visitors.example"]);
-    assert!(down.code == 4 && down.stdout.contains("waits in the journal for the next try (it gave no answer)"), "{}", down.all());
     site.start_mail_server();
     site.age_journal(600);
     let up = site.run(&["resend", "bob@visitors.example"]);
@@ -73,6 +71,12 @@ async fn what_waits_goes_under_its_own_message_id_and_alone() {
     assert_eq!(other.code, 0, "{}", other.all());
     assert_eq!(site.mails().last().unwrap().pin(), "864209");
     assert_eq!(site.run(&["journal", "list"]).stdout, "Every issuance is finished.\n");
+
+    // The mail server says later: it waits again.
+    site.add_visitor("defer451@visitors.example").await;
+    assert_eq!(site.once(&[]).code, 4);
+    let deferred = site.run(&["resend", "defer451@visitors.example"]);
+    assert!(deferred.code == 4 && deferred.stdout.contains("waits in the journal for the next try (it said 451)"), "{}", deferred.all());
 }
 
 #[tokio::test]

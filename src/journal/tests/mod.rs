@@ -9,6 +9,7 @@ use super::*;
 use crate::domain::{Code, CostCenter, CostCenterId, Mailbox, Password, Pin, PinFormat, WallClock};
 use crate::inventory::{Membership, Standing, StoredPassword, StoredPin};
 
+mod again;
 mod baseline;
 mod books;
 mod ends;
