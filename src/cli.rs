@@ -43,6 +43,9 @@ pub enum Mode {
     Release {
         login: String,
     },
+    Resend {
+        login: String,
+    },
     Doctor {
         /// Who is sent a mail without any credential.
         mail_test: Option<Mailbox>,
@@ -130,7 +133,7 @@ impl ExitStatus {
             ExitStatus::Failed
         } else if report.is_refused() {
             ExitStatus::Refused
-        } else if report.failed() > 0 || (!report.dry_run && (report.mail.rejected > 0 || report.mail.waiting > 0)) {
+        } else if report.failed() > 0 || (!report.dry_run && report.is_undelivered()) {
             ExitStatus::Partial
         } else if pending && report.dry_run && report.due() > 0 {
             ExitStatus::Pending
@@ -282,6 +285,14 @@ enum RawCommand {
         /// The login as in the print system
         login: String,
     },
+    /// Send one user the credentials again that he has: the mail that was not delivered, or what can be read back from the database
+    ///
+    /// Changes nothing in the database. A PIN is recovered from its stored form, a card assignment code decrypted where the cipher is
+    /// built in; a password cannot be. Works without a daemon only, and ends with 75 beside one.
+    Resend {
+        /// The login as in the print system
+        login: String,
+    },
     /// Check everything that credkeeper needs, and say what to do about what is wrong
     ///
     /// Configuration, database (connection, schema, columns, PIN formats seen), cost centers, mail server and journal. Writes nothing
@@ -342,6 +353,7 @@ impl RawCli {
             (Some(RawCommand::Explain { login }), None) => Mode::Explain { login },
             (Some(RawCommand::Hold { login }), None) => Mode::Hold { login },
             (Some(RawCommand::Release { login }), None) => Mode::Release { login },
+            (Some(RawCommand::Resend { login }), None) => Mode::Resend { login },
             (Some(RawCommand::Doctor { cac_pair: true, .. }), None) => Mode::CacPair,
             (Some(RawCommand::Doctor { mail_test, .. }), None) => Mode::Doctor { mail_test },
             (Some(RawCommand::CheckConfig), None) => Mode::CheckConfig,

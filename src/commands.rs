@@ -10,6 +10,7 @@ use crate::cli::ExitStatus;
 use crate::clock;
 use crate::config::{self, Config, DatabaseConfig, TransportConfig};
 use crate::doctor;
+use crate::domain::time::span;
 use crate::domain::{Mailbox, printable};
 use crate::explain;
 use crate::inventory::Now;
@@ -77,6 +78,7 @@ pub fn metrics(config: &Config) -> Metrics {
         database: database.name.clone(),
         policies: database.policies.iter().map(|p| p.name.clone()).collect(),
         lengths: database.policies.iter().filter_map(|p| p.pin.as_ref()).map(|rule| rule.length).collect(),
+        windows: database.policies.iter().flat_map(|p| &p.notify.reminders).copied().collect(),
     };
     let databases: Vec<NamesOf> = config.databases.iter().map(names).collect();
     let journal_states: Vec<&'static str> = State::ALL.iter().map(|s| s.as_str()).collect();
@@ -157,6 +159,13 @@ async fn explained(config: &Config, database: &DatabaseConfig, login: &str) -> R
             if let Some(journal) = &journal {
                 if let Some(hold) = journal.hold_of(user.id).await? {
                     text.push_str(&format!("\nOn hold since {}: {}. `credkeeper release` ends it.\n", hold.since, hold.reason));
+                }
+                if let Some(last) = journal.reminded(vec![user.id]).await?.get(&user.id) {
+                    text.push_str(&format!(
+                        "\nThe last reminder, sent or about to be: {} before a PIN's end {}.\n",
+                        span(last.window),
+                        last.end
+                    ));
                 }
                 let history = journal.user_history(user.id, TOLD).await?;
                 text.push_str(if history.is_empty() {

@@ -8,34 +8,37 @@
 //! One delivery serves all databases, with one courier and one pace; mail of a database is sent for as long as this instance
 //! leads on it. The daemon lets it run until it stops. `--once` ends it when each due mail has been tried once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info};
 
 use crate::clock;
 use crate::config::{Config, TransportConfig};
 use crate::domain::{IssuanceId, PolicyName, Timestamp};
 use crate::journal::{Answer as Told, BookId, JournalFile, PendingMail};
-use crate::logging::{Progress, chain};
-use crate::mail::{Answer, Courier, Delivery as Verdict, Stage, State, Timing};
-use crate::metrics::{MailOutcome, Metrics};
-use crate::report::MailTotals;
+use crate::logging::Progress;
+use crate::mail::{Courier, Delivery as Verdict, Outgoing, State, Timing};
+use crate::metrics::Metrics;
+use crate::report::{MailTotals, ReminderTotals};
 
+mod answers;
 mod outage;
 mod ready;
+mod reminding;
 mod served;
 mod standing;
 mod trouble;
 
 use outage::Outage;
 use ready::{Ready, rendered};
+use reminding::Late;
 pub use served::Outlet;
-use served::{AllServed, Looked, Looks, Served};
+use served::{AllServed, Found, Looked, Looks};
 use trouble::Trouble;
 
 /// Mails that are out of the journal at a time.
@@ -62,6 +65,8 @@ pub enum Mode {
     Daemon,
     /// `--once`: each due mail is tried once, and pauses of less than a minute are waited out if that can help.
     Once,
+    /// The same with this mail alone.
+    One(IssuanceId),
 }
 
 /// What delivery works with.
@@ -93,6 +98,7 @@ pub type Delivered = BTreeMap<BookId, Counted>;
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Counted {
     pub totals: MailTotals,
+    pub reminders: ReminderTotals,
     /// Not sent, because the credential was gone again.
     pub superseded: u64,
 }
@@ -156,6 +162,8 @@ struct InHand {
     policy: PolicyName,
     due_since: Timestamp,
     attempts: u32,
+    /// `None`: it tells a credential.
+    reminds: Option<Late>,
 }
 
 struct Loop {
@@ -167,6 +175,8 @@ struct Loop {
     outage: Outage,
     /// Rendered, and waiting for room in the courier's queue.
     to_give: Ready,
+    /// Reminders, which go when nothing else does.
+    to_remind: VecDeque<Outgoing>,
     /// Those and the ones that the courier has.
     in_hand: HashMap<IssuanceId, InHand>,
     /// Not to be tried again before then; `None`: not in this run.
@@ -175,6 +185,8 @@ struct Loop {
     /// Whose credential is looked up before its mail.
     looks: Looks,
     answers: Vec<(IssuanceId, Told)>,
+    /// The same about reminders.
+    reminded: Vec<(IssuanceId, Told)>,
     flush_at: Option<Instant>,
     /// After a failure nothing is taken from the journal until then.
     rest_until: Option<Instant>,
@@ -201,11 +213,13 @@ impl Loop {
             progress,
             outage,
             to_give: Ready::default(),
+            to_remind: VecDeque::new(),
             in_hand: HashMap::new(),
             aside: HashMap::new(),
             served,
             looks: Looks::default(),
             answers: Vec::new(),
+            reminded: Vec::new(),
             flush_at: None,
             rest_until: None,
             hopeless: false,
@@ -221,7 +235,7 @@ impl Loop {
                 break;
             }
             let next = self.refill(courier.state(), finish).await;
-            let idle = next.is_none() && self.in_hand.is_empty() && self.answers.is_empty() && self.looks.is_empty();
+            let idle = next.is_none() && self.in_hand.is_empty() && self.noted().next().is_none() && self.looks.is_empty();
             // Without a database to serve nobody knows what waits.
             if idle && self.aside.is_empty() && !self.served.all().is_empty() {
                 self.outage.nothing_waits();
@@ -240,11 +254,11 @@ impl Loop {
                     }
                     self.answered(answer);
                 }
-                Ok(room) = courier.outgoing.reserve(), if !self.to_give.is_empty() => {
+                Ok(room) = courier.outgoing.reserve(), if !self.to_give.is_empty() || !self.to_remind.is_empty() => {
                     let (mail, stale) = self.to_give.next(Instant::now());
                     // In the journal they are still due: they are looked up, and come again.
                     stale.iter().for_each(|id| drop(self.in_hand.remove(id)));
-                    if let Some(mail) = mail {
+                    if let Some(mail) = mail.or_else(|| self.to_remind.pop_front()) {
                         room.send(mail);
                     }
                 }
@@ -253,7 +267,7 @@ impl Loop {
                 _ = self.finishing.changed() => {}
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
-            if self.answers.len() >= GROUP || self.flush_at.is_some_and(|at| at <= Instant::now()) || self.in_hand.is_empty() {
+            if self.noted().count() >= GROUP || self.flush_at.is_some_and(|at| at <= Instant::now()) || self.in_hand.is_empty() {
                 self.flush().await;
             }
         }
@@ -274,7 +288,7 @@ impl Loop {
             let worth_it = self.mode == Mode::Daemon || (until.saturating_duration_since(now) < SHORT_PAUSE && !self.hopeless);
             return worth_it.then_some(until);
         }
-        let room = WINDOW.saturating_sub(self.in_hand.len() + self.answers.len() + self.looks.mails());
+        let room = WINDOW.saturating_sub(self.in_hand.len() + self.noted().count() + self.looks.mails());
         if room == 0 {
             return Some(now + GROUP_WAIT);
         }
@@ -291,12 +305,16 @@ impl Loop {
     async fn hand_over(&mut self, room: usize, finish: Finish) -> Result<Option<Instant>, Trouble> {
         let (now, instant) = (clock::now(), Instant::now());
         self.aside.retain(|_, until| until.is_none_or(|until| until > instant));
-        let answered = self.answers.iter().map(|(id, _)| id);
-        let not: Vec<IssuanceId> = self.in_hand.keys().chain(self.aside.keys()).chain(answered).copied().collect();
+        let not: Vec<IssuanceId> = self.in_hand.keys().chain(self.aside.keys()).copied().chain(self.noted()).collect();
         let rested = self.looks.rested(instant);
         let served = self.served.all();
         let books: Vec<BookId> = served.keys().copied().filter(|book| self.looks.is_free(*book)).collect();
-        let due = self.desk.journal.due_mail(&books, now, room, &not).await?;
+        let due = match self.mode {
+            Mode::One(id) if not.contains(&id) => Vec::new(),
+            Mode::One(id) => self.desk.journal.mail_of(id).await?.filter(|mail| books.contains(&mail.book)).into_iter().collect(),
+            Mode::Daemon | Mode::Once => self.desk.journal.due_mail(&books, now, room, &not).await?,
+        };
+        let only_reminders = due.is_empty() && !matches!(self.mode, Mode::One(_));
         let (old, fresh): (Vec<_>, Vec<_>) = due.into_iter().partition(|m| now.since(m.committed_at) > TRUSTED_FOR);
         let mut by_book: BTreeMap<BookId, Vec<PendingMail>> = BTreeMap::new();
         old.into_iter().for_each(|mail| by_book.entry(mail.book).or_default().push(mail));
@@ -311,11 +329,16 @@ impl Loop {
                 self.prepare(mail, served.database.clone(), trusted_until);
             }
         }
+        if only_reminders {
+            self.take_reminders(&books).await?;
+        }
         if finish == Finish::WhenTried {
             return Ok(None); // later retries are for the next run
         }
         let books: Vec<BookId> = books.into_iter().filter(|book| self.looks.is_free(*book)).collect();
-        let next = self.desk.journal.next_mail_at(&books, &not).await?;
+        let mail = self.desk.journal.next_mail_at(&books, &not).await?;
+        let reminder = self.desk.journal.next_reminder_at(&books, &not).await?;
+        let next = [mail, reminder].into_iter().flatten().min();
         let next = next.map(|at| instant + Duration::from_secs((at.0 - now.0).clamp(1, 60).unsigned_abs()));
         // What stepped aside has its turn too, though nobody rings for it.
         Ok(self.aside.values().copied().chain([next, rested]).flatten().min())
@@ -323,7 +346,11 @@ impl Loop {
 
     /// Leaves out what no longer stands: telling it would be telling a PIN that does not open anything. A mail of which
     /// nothing stands any more is not sent.
-    fn looked_up(&mut self, Looked { database, book, mails, stands }: Looked) {
+    fn looked_up(&mut self, Looked { database, book, found }: Looked) {
+        let (mails, stands) = match found {
+            Found::Mails { mails, stands } => (mails, stands),
+            Found::Reminders(ready) => return self.read_reminders(&database, book, ready),
+        };
         let mut stands = match stands {
             Ok(stands) => stands.into_iter(),
             Err(e) => {
@@ -353,118 +380,8 @@ impl Loop {
         };
         let outgoing = rendered(template, &mail);
         let (book, policy, due_since, attempts) = (mail.book, mail.policy, mail.due_since, mail.attempts);
-        self.in_hand.insert(mail.id, InHand { book, database, policy, due_since, attempts });
+        self.in_hand.insert(mail.id, InHand { book, database, policy, due_since, attempts, reminds: None });
+        self.put_reminders_back();
         self.to_give.push(outgoing, trusted_until);
     }
-
-    fn answered(&mut self, answer: Answer) {
-        let Answer { id, delivery, took } = answer;
-        let Some(mail) = self.in_hand.remove(&id) else { return };
-        if matches!(delivery, Verdict::NotTried) {
-            return; // it stays due in the journal
-        }
-        if let Some(outcome) = counted_as(&delivery) {
-            self.desk.metrics.mail(outcome, took.as_secs_f64());
-        }
-        let totals = &mut self.counted.entry(mail.book).or_default().totals;
-        let told = match &delivery {
-            Verdict::Accepted { .. } => {
-                totals.accepted += 1;
-                self.desk.metrics.delivered(&mail.database, &mail.policy, clock::now().since(mail.due_since).as_secs_f64());
-                Some(Told::Accepted)
-            }
-            Verdict::RecipientRejected(refusal) => {
-                totals.rejected += 1;
-                Some(Told::Rejected { code: refusal.code })
-            }
-            Verdict::AddressUnsupported => {
-                totals.rejected += 1;
-                Some(Told::Rejected { code: Verdict::NOT_UTF8 })
-            }
-            Verdict::Deferred(_) | Verdict::Unknown => {
-                totals.deferred += 1;
-                Some(Told::Deferred { code: delivery.code() })
-            }
-            // The site is at fault (R32): the try does not count, the mail stays due, and the courier pauses.
-            Verdict::SiteFault(_) | Verdict::ConnectError(_) | Verdict::NotTried => None,
-        };
-        self.hopeless = match &delivery {
-            Verdict::ConnectError(error) => !error.is_transient(),
-            Verdict::SiteFault(refusal) => refusal.stage == Stage::MailFrom,
-            _ => false,
-        };
-        if matches!(told, Some(Told::Accepted)) {
-            debug!(mail.outcome = delivery.outcome(), attempts = mail.attempts, "Mail accepted: {delivery}");
-        } else if !matches!(delivery, Verdict::ConnectError(_)) {
-            self.set_aside(id);
-            warn!(mail.outcome = delivery.outcome(), policy = %mail.policy, "Mail not accepted: {delivery}");
-        } // else the courier has said why all mail waits
-        if let Some(told) = told {
-            self.note(id, told);
-        }
-        let done = self.counted.values().map(|Counted { totals, .. }| totals.accepted + totals.rejected + totals.deferred);
-        self.progress.send_replace(done.sum());
-    }
-
-    fn set_aside(&mut self, id: IssuanceId) {
-        let until = (self.mode == Mode::Daemon).then(|| Instant::now() + STEP_ASIDE);
-        self.aside.insert(id, until);
-    }
-
-    fn note(&mut self, id: IssuanceId, told: Told) {
-        self.answers.push((id, told));
-        self.flush_at.get_or_insert_with(|| Instant::now() + GROUP_WAIT);
-    }
-
-    /// Tells the journal. What it cannot take now is told again: until then these mails are not sent once more.
-    async fn flush(&mut self) {
-        self.flush_at = None;
-        if self.answers.is_empty() {
-            return;
-        }
-        let answers = std::mem::take(&mut self.answers);
-        let give_up_after = self.desk.config.mail.give_up_after;
-        if let Err(e) = self.desk.journal.attempted(answers.clone(), clock::now(), give_up_after).await {
-            self.rests(&e.into());
-            self.answers = answers;
-            self.flush_at = Some(Instant::now() + AFTER_FAILURE);
-        }
-    }
-
-    /// Ends the courier, and tells the journal what is known.
-    async fn close(mut self, courier: Courier) -> Delivered {
-        for answer in courier.shutdown(STOP_WITHIN).await {
-            self.answered(answer);
-        }
-        self.flush().await;
-        if !self.answers.is_empty() {
-            let mails = self.answers.len();
-            error!(mails, "The journal did not take the answers to {mails} mails: those that were accepted will be sent again");
-        }
-        for (book, served) in self.served.all() {
-            self.counted.entry(book).or_default().totals.waiting = self.waiting(&served).await;
-        }
-        self.counted
-    }
-
-    async fn waiting(&self, served: &Served) -> u64 {
-        match served.journal.reader().counts().await {
-            Ok(counts) => counts.iter().filter(|(state, _)| state.is_open()).map(|(_, n)| n).sum(),
-            Err(e) => {
-                self.rests(&e.into());
-                0
-            }
-        }
-    }
-
-    fn rests(&self, trouble: &Trouble) {
-        if matches!(trouble, Trouble::Journal(_)) {
-            self.desk.metrics.journal_write_error();
-        }
-        warn!(error.kind = trouble.kind(), "Delivery rests for a moment: {}", chain(trouble));
-    }
-}
-
-fn counted_as(delivery: &Verdict) -> Option<MailOutcome> {
-    MailOutcome::ALL.iter().copied().find(|outcome| outcome.as_str() == delivery.outcome())
 }

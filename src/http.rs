@@ -249,7 +249,7 @@ mod tests {
         let address = server.address().unwrap();
         let health = Arc::new(Health::new(["main", "branch"]));
         let metrics = Metrics::new(Names {
-            databases: &[NamesOf { database: "main".to_owned(), policies: vec![], lengths: vec![] }],
+            databases: &[NamesOf { database: "main".to_owned(), policies: vec![], lengths: vec![], windows: vec![] }],
             error_classes: &[],
             journal_states: &[],
         });

@@ -1,6 +1,7 @@
 //! What is known when a plan is made: the user as the database tells it, and what the journal knows of that user.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::domain::{
     CostCenter, CostCenterId, CostCenterRef, Credential, PinFormat, PinLength, PolicyName, Role, RoleId, RoleRef, StoredValue, Timestamp,
@@ -102,6 +103,14 @@ pub struct Facts {
     pub keeper: Option<PolicyName>,
     /// When a credential was last generated for the user (R24).
     pub last_generated: Option<Timestamp>,
+}
+
+/// The end of a PIN that its owner is reminded of, so long before (R33).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Lapse {
+    pub end: WallClock,
+    /// One of the policy's `notify.reminders`.
+    pub window: Duration,
 }
 
 /// Now, on both clocks, as told at the start of a pass.

@@ -8,7 +8,7 @@ use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
 use credkeeper::config::Config;
 use credkeeper::domain::printable;
 use credkeeper::logging::{Progress, Role};
-use credkeeper::{clock, commands, daemon, doctor, logging, once, operate, report, sandbox, service};
+use credkeeper::{clock, commands, daemon, doctor, logging, once, operate, report, resend, sandbox, service};
 use tokio::sync::watch;
 use tracing::error;
 
@@ -77,6 +77,7 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus
         Mode::Explain { login } => commands::explain(&config, &login).await,
         Mode::Hold { login } => operate::hold(&config, &login).await,
         Mode::Release { login } => operate::release(&config, &login).await,
+        Mode::Resend { login } => resend::resend(config, &login, progress).await,
         Mode::Doctor { mail_test } => commands::doctor(&config, mail_test.as_ref()).await,
         Mode::CacPair => commands::cac_pair(&config).await,
         Mode::JournalList => commands::journal_list(&config).await,

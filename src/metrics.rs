@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -18,10 +19,13 @@ use crate::plan::{Skip, codes};
 use crate::report::{ChangeKind, ChangeOutcome, PassKind, PassOutcome, Report};
 
 mod brakes;
+mod reminders;
 #[cfg(test)]
 mod tests;
 
 use brakes::Brakes;
+pub use reminders::ReminderOutcome;
+use reminders::Reminders;
 
 /// All metrics. Cheap to move, never blocks for long; share it in an `Arc`.
 pub struct Metrics {
@@ -46,6 +50,7 @@ pub struct Metrics {
     mail_certificate: IntGauge,
     database_errors: IntCounterVec,
     brakes: Brakes,
+    reminders: Reminders,
     config_insecure: IntGaugeVec,
     log_lines_dropped: IntCounterVec,
     /// Asked for the lines that each sink of the log has dropped, whenever the metrics are read.
@@ -93,6 +98,8 @@ pub struct NamesOf {
     pub policies: Vec<PolicyName>,
     /// Of the PINs that policies issue.
     pub lengths: Vec<PinLength>,
+    /// How long before the end of a PIN some policy reminds of it.
+    pub windows: Vec<Duration>,
 }
 
 /// Class of `database_errors_total` for what the inspection found, besides the kinds of the store's errors.
@@ -223,6 +230,7 @@ impl Metrics {
             ),
             database_errors: counters("database_errors_total", "Errors of the database, by what failed.", &["database", "class"]),
             brakes: Brakes::new(&registry),
+            reminders: Reminders::new(&registry),
             config_insecure: gauges("config_insecure", "1 where the configuration gives up a protection.", &["what"]),
             log_lines_dropped: counters(
                 "log_lines_dropped_total",
@@ -248,6 +256,7 @@ impl Metrics {
         LOG_SINKS.iter().for_each(|sink| _ = self.log_lines_dropped.with_label_values(&[sink]));
         self.mail_duration.with_label_values(&[] as &[&str]);
         self.brakes.touch(&names);
+        self.reminders.touch(&names);
         for NamesOf { database, policies, .. } in names.databases {
             let db = database.as_str();
             self.leader.with_label_values(&[db]);
@@ -354,6 +363,16 @@ impl Metrics {
     /// A mail was accepted, `seconds` after its user was first seen due.
     pub fn delivered(&self, database: &str, policy: &PolicyName, seconds: f64) {
         self.delivery.with_label_values(&[database, &policy.0]).observe(seconds.max(0.0));
+    }
+
+    /// One attempt to remind somebody has ended, or was not made.
+    pub fn reminder(&self, database: &str, outcome: ReminderOutcome) {
+        self.reminders.ended(database, outcome);
+    }
+
+    /// A reminder was accepted, so long after its window had opened.
+    pub fn reminded(&self, database: &str, window: Duration, after: Duration) {
+        self.reminders.accepted(database, window, after);
     }
 
     /// How the journal stands: entries by state, and when the oldest that is not finished was planned.

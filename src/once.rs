@@ -23,7 +23,7 @@ use crate::metrics::{INSPECTION, Metrics};
 use crate::reconcile::{self, Ask, PassError, Watch};
 use crate::recover::recover;
 use crate::report::file::ReportFile;
-use crate::report::{Line, PassKind, Report};
+use crate::report::{Line, PassKind, ReminderTotals, Report};
 use crate::store::{Check, CheckVerdict, Filter, Leadership, Reader, Store, StoreError};
 
 /// How often `--wait` looks for the user.
@@ -215,6 +215,7 @@ async fn passes(
     for (database, journal, _lead, mut report) in passed {
         let counted = delivered.get(&journal.book()).copied().unwrap_or_default();
         report.mail = counted.totals;
+        report.reminders = ReminderTotals { due: report.reminders.due, ..counted.reminders };
         report.recovered.superseded += counted.superseded;
         metrics.pass(&report, clock::now());
         let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));

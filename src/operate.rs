@@ -14,7 +14,7 @@ use crate::store::{Filter, Reader, StoreError};
 
 /// Why a command of an operator did nothing.
 #[derive(Debug, thiserror::Error)]
-enum OperateError {
+pub(crate) enum OperateError {
     #[error("the user {0} is not in the database")]
     NoSuchUser(String),
     #[error("{login} is no user: the row stands for a role, a cost center or the like, or is marked as deleted")]
@@ -34,7 +34,7 @@ enum OperateError {
 }
 
 impl OperateError {
-    fn status(&self) -> ExitStatus {
+    pub(crate) fn status(&self) -> ExitStatus {
         match self {
             OperateError::NoSuchUser(_) | OperateError::NotAUser { .. } | OperateError::Ambiguous { .. } | OperateError::Which { .. } => {
                 ExitStatus::Partial
@@ -88,7 +88,7 @@ async fn change(config: &Config, login: &str, hold: bool) -> Result<String, Oper
 }
 
 /// The one database that has the user, and the user.
-async fn find_in_all<'c>(config: &'c Config, login: &str) -> Result<(&'c DatabaseConfig, User), OperateError> {
+pub(crate) async fn find_in_all<'c>(config: &'c Config, login: &str) -> Result<(&'c DatabaseConfig, User), OperateError> {
     let mut found = Vec::new();
     for database in config.selected() {
         match find(&Reader::connect(database).await?, login).await {

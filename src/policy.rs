@@ -214,6 +214,9 @@ pub struct Notify {
     pub to: Recipient,
     /// A key of `templates`; present unless `to` is `None` or the transport is.
     pub template: Option<String>,
+    /// How long before a PIN lapses its owner is reminded (R33), the longest first, each once; empty: never. Only with a
+    /// PIN rule that leaves PINs to lapse.
+    pub reminders: Vec<Duration>,
 }
 
 /// `notify.to` (R31).
@@ -248,7 +251,7 @@ pub(crate) mod samples {
             password: None,
             placement: None,
             remove_role: None,
-            notify: Notify { to: Recipient::Nobody, template: None },
+            notify: Notify { to: Recipient::Nobody, template: None, reminders: Vec::new() },
             limits: PolicyLimits { users_per_pass: Limit::Unlimited, replace_percent: Limit::Unlimited, min_interval: Duration::ZERO },
         }
     }

@@ -29,6 +29,7 @@ mod mode;
 mod pin;
 mod policies;
 mod read;
+mod reminders;
 mod schedule;
 pub mod schema_map;
 pub(crate) mod sealed;

@@ -7,10 +7,11 @@ use super::limits;
 use super::mail::checked;
 use super::pin::pin;
 use super::read::{Field, Section};
+use super::reminders::{Beside, reminders};
 use super::templates::Templates;
 use crate::domain::template::Variable;
 use crate::domain::{CostCenterRef, Pattern, PinFormat, PolicyName, RoleId, RoleRef};
-use crate::policy::{Notify, Placement, Policy, PolicyLimits, Recipient, Rule, Selector};
+use crate::policy::{Notify, PinRule, Placement, Policy, PolicyLimits, Recipient, Rule, Selector};
 
 /// What of the rest of the configuration a policy is judged by.
 pub(super) struct Around<'a> {
@@ -65,7 +66,7 @@ fn policy(mut section: Section<'_>, around: &Around<'_>, names: &mut BTreeMap<St
     let given =
         [(pin_field.is_some(), Variable::Pin), (code.is_some(), Variable::CardAssignmentCode), (password.is_some(), Variable::Password)];
     let made: Vec<Variable> = given.into_iter().filter(|(given, _)| *given).map(|(_, credential)| credential).collect();
-    let notify = notify(&mut section, around, &made);
+    let notify = notify(&mut section, around, &made, pin.as_ref().map(Option::as_ref));
     let limits = section.field("limits").map_or(around.limits, |field| limits::of_policy(&field, around.limits));
     section.finish();
     Some(Policy {
@@ -202,8 +203,9 @@ fn by_username(field: &Field<'_>) -> Option<Vec<Rule>> {
     (rules.len() == items.len()).then_some(rules)
 }
 
-/// `made`: the credentials of the policy, each of which somebody must be told (product rule R30).
-fn notify(policy: &mut Section<'_>, around: &Around<'_>, made: &[Variable]) -> Option<Notify> {
+/// `made`: the credentials of the policy, each of which somebody must be told (product rule R30). `pin`: its rule for PINs, of
+/// which one that is wrong is absent.
+fn notify(policy: &mut Section<'_>, around: &Around<'_>, made: &[Variable], pin: Option<Option<&PinRule>>) -> Option<Notify> {
     let whole = policy.field("notify");
     let at = (policy.at(), policy.key_of("notify"));
     let mut section = match &whole {
@@ -213,7 +215,7 @@ fn notify(policy: &mut Section<'_>, around: &Around<'_>, made: &[Variable]) -> O
     let to = section.field("to").map_or(Some(Recipient::Username), |to| recipient(&to));
     let template_field = section.field("template");
     let template = template_field.as_ref().and_then(|field| field.line("the name of a template"));
-    section.later("reminders", "reminders");
+    let reminders_field = section.field("reminders");
     let unannounced = section.or("unannounced", false, Field::boolean);
     section.finish();
 
@@ -226,6 +228,13 @@ fn notify(policy: &mut Section<'_>, around: &Around<'_>, made: &[Variable]) -> O
             None => format!("there is no template `{name}`; there are {}", known.join(", ")),
         });
     }
+    let beside = Beside {
+        pin,
+        to: to.as_ref(),
+        template: template_field.as_ref().map(|_| named.and_then(Option::as_ref)),
+        transport_is_none: around.transport_is_none,
+    };
+    let reminders = reminders_field.map_or(Some(Vec::new()), |field| reminders(&field, &beside));
     let to = to?;
     if !made.is_empty() && !unannounced {
         let lost = |credentials: &[Variable], why: &str| {
@@ -253,7 +262,7 @@ fn notify(policy: &mut Section<'_>, around: &Around<'_>, made: &[Variable]) -> O
     }
     // Without a template there is nothing to send, and without a transport nowhere to.
     let to = if around.transport_is_none || (template.is_none() && !made.is_empty()) { Recipient::Nobody } else { to };
-    Some(Notify { to, template })
+    Some(Notify { to, template, reminders: reminders? })
 }
 
 fn recipient(field: &Field<'_>) -> Option<Recipient> {

@@ -11,7 +11,9 @@ use crate::domain::Timestamp;
 use crate::journal::{BookId, Journal, PendingMail};
 use crate::store::{AfterImage, Store, StoreError};
 
+use super::reminding::Ready;
 use super::standing;
+use super::trouble::Trouble;
 
 /// A database that can be asked whether a credential still stands.
 #[derive(Clone)]
@@ -74,9 +76,16 @@ impl Outlet {
 pub(super) struct Looked {
     pub(super) database: Arc<str>,
     pub(super) book: BookId,
-    pub(super) mails: Vec<PendingMail>,
-    /// By the mails' [images](standing::images).
-    pub(super) stands: Result<Vec<bool>, StoreError>,
+    pub(super) found: Found,
+}
+
+pub(super) enum Found {
+    Mails {
+        mails: Vec<PendingMail>,
+        /// By the mails' [images](standing::images).
+        stands: Result<Vec<bool>, StoreError>,
+    },
+    Reminders(Result<Vec<Ready>, Trouble>),
 }
 
 /// Looks into databases, one at a time into each: one that does not answer must not hold up the mail of the others.
@@ -107,11 +116,16 @@ impl Looks {
     pub(super) fn start(&mut self, served: &Served, mails: Vec<PendingMail>) {
         let (book, database, store) = (served.journal.book(), served.database.clone(), served.store.clone());
         let images: Vec<AfterImage> = mails.iter().flat_map(standing::images).collect();
-        self.mails.insert(book, mails.len());
-        let task = self.at_work.spawn(async move {
+        self.begin(book, mails.len(), async move {
             let stands = store.reader().present(&images).await;
-            Looked { database, book, mails, stands }
+            Looked { database, book, found: Found::Mails { mails, stands } }
         });
+    }
+
+    /// `mails` wait for the answer.
+    pub(super) fn begin(&mut self, book: BookId, mails: usize, look: impl Future<Output = Looked> + Send + 'static) {
+        self.mails.insert(book, mails);
+        let task = self.at_work.spawn(look);
         self.books.insert(task.id(), book);
     }
 

@@ -12,13 +12,15 @@ pub(super) enum Trouble {
     Journal(#[from] JournalError),
     #[error("the database {database} could not be asked which credentials still stand")]
     Database { database: Arc<str>, source: StoreError },
+    #[error("the database {database} could not be asked who is still to be reminded")]
+    Users { database: Arc<str>, source: StoreError },
 }
 
 impl Trouble {
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Trouble::Journal(e) => e.kind(),
-            Trouble::Database { source, .. } => source.kind(),
+            Trouble::Database { source, .. } | Trouble::Users { source, .. } => source.kind(),
         }
     }
 }

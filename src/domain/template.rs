@@ -90,11 +90,8 @@ impl Template {
     /// The subject and those parts whose credentials are all there: of the text with a blank line between them, of the
     /// HTML with a line end.
     pub fn render(&self, values: &Values<'_>) -> Rendered {
-        // A credential in a subject is a configuration error, so that the subject is never left out.
-        let end = values.get(Variable::Expires).unwrap_or_default().to_owned();
-        let subject = self.subject.render(&Values { expires: Some(end), ..values.clone() }, one_line).unwrap_or_default();
         Rendered {
-            subject: one_line(&subject).trim().to_owned(),
+            subject: subject(&self.subject, values),
             text: joined(&self.parts, values, one_line, "\n\n"),
             html: self.html_parts.as_ref().map(|parts| joined(parts, values, escaped, "\n")),
         }
@@ -103,6 +100,13 @@ impl Template {
     /// Whether some part tells the user this credential whenever it is made: one that names another too is left out with that.
     pub fn tells(&self, credential: Variable) -> bool {
         self.parts.iter().any(|part| part.credentials().into_iter().eq([credential]))
+    }
+}
+
+impl Reminder {
+    /// As a template, without HTML.
+    pub fn render(&self, values: &Values<'_>) -> Rendered {
+        Rendered { subject: subject(&self.subject, values), text: joined(&self.parts, values, one_line, "\n\n"), html: None }
     }
 }
 
@@ -235,6 +239,14 @@ impl fmt::Debug for Rendered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rendered").field("subject", &self.subject).finish_non_exhaustive()
     }
+}
+
+/// A credential in a subject is a configuration error, so that the subject is never left out.
+/// No credential stands in a subject, which is never left out: an end that there is none of is left out of it.
+fn subject(subject: &Text, values: &Values<'_>) -> String {
+    let end = values.get(Variable::Expires).unwrap_or_default().to_owned();
+    let text = subject.render(&Values { expires: Some(end), ..values.clone() }, one_line);
+    one_line(&text.unwrap_or_default()).trim().to_owned()
 }
 
 fn joined(parts: &[Text], values: &Values<'_>, write: fn(&str) -> String, between: &str) -> String {

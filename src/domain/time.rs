@@ -33,6 +33,10 @@ impl WallClock {
     pub fn plus(self, span: Duration) -> WallClock {
         WallClock(self.0.saturating_add_unsigned(span.as_secs()))
     }
+
+    pub fn minus(self, span: Duration) -> WallClock {
+        WallClock(self.0.saturating_sub_unsigned(span.as_secs()))
+    }
 }
 
 fn render(seconds: i64, suffix: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::book::Book;
 use super::error::JournalError;
-use super::{Announcement, ExistingPin, NewIssuance};
+use super::{Again, Announcement, ExistingPin, NewIssuance};
 use crate::domain::pin::digest_of;
 use crate::domain::{Code, CostCenter, CostCenterId, IssuanceId, Key, Mailbox, Password, Pin, RoleId, StoredValue, UserId, WallClock};
 use crate::seal::{Fingerprints, SealError, Sealer, derive};
@@ -24,6 +24,7 @@ pub(super) struct Secret {
     pub(super) code: Option<(Code, StoredValue)>,
     pub(super) password: Option<(Password, StoredValue)>,
     pub(super) existing: Option<ExistingPin>,
+    pub(super) again: Again,
     pub(super) announcement: Option<Announcement>,
 }
 
@@ -102,6 +103,8 @@ impl Seals {
             code: new.code.as_ref().map(|c| (c.code.expose(), c.stored.expose())),
             password: new.password.as_ref().map(|p| (p.password.expose(), p.stored.expose())),
             existing: new.existing.as_ref().map(|p| (p.pin.expose(), p.stored.expose(), p.expires.map(|at| at.0))),
+            code_again: new.again.code.as_ref().map(|(code, stored)| (code.expose(), stored.expose())),
+            password_again: new.again.password.as_ref().map(|(password, stored)| (password.expose(), stored.expose())),
             mail,
         };
         self.sealed(SECRET, id, new.user, room + 512, &out).map(Some)
@@ -163,6 +166,10 @@ impl Seals {
             code: back.code.map(|(code, stored)| (Code::new(code), StoredValue::new(stored))),
             password: back.password.map(|(password, stored)| (Password::new(password), StoredValue::new(stored))),
             existing,
+            again: Again {
+                code: back.code_again.map(|(code, stored)| (Code::new(code), StoredValue::new(stored))),
+                password: back.password_again.map(|(password, stored)| (Password::new(password), StoredValue::new(stored))),
+            },
             announcement,
         })
     }
@@ -208,6 +215,10 @@ struct SecretOut<'a> {
     /// Plain, stored, end.
     #[serde(skip_serializing_if = "Option::is_none")]
     existing: Option<(&'a str, &'a str, Option<i64>)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code_again: Option<(&'a str, &'a str)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_again: Option<(&'a str, &'a str)>,
     mail: Option<MailOut<'a>>,
 }
 
@@ -249,6 +260,10 @@ struct SecretIn {
     password: Option<(String, String)>,
     #[serde(default)]
     existing: Option<(String, String, Option<i64>)>,
+    #[serde(default)]
+    code_again: Option<(String, String)>,
+    #[serde(default)]
+    password_again: Option<(String, String)>,
     mail: Option<MailIn>,
 }
 

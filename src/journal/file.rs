@@ -55,7 +55,7 @@ CREATE TABLE issuance (
     login TEXT NOT NULL,
     policy TEXT NOT NULL,
     -- Sum of 1 PIN, 2 card assignment code, 4 password, 8 moved, 16 PINs extended, 32 PINs expired, 64 PINs deleted, 128 role removed,
-    -- 512 a code replaced, 1024 a password replaced, both without what our own ledger expected.
+    -- 512 a code replaced, 1024 a password replaced, both without what our own ledger expected; 2048 told again.
     kinds INTEGER NOT NULL,
     pin_expires INTEGER,
     -- Keyed fingerprints of the stored values that were issued, or got another end, 16 bytes each.
@@ -136,6 +136,23 @@ CREATE TABLE hold (
 );
 INSERT INTO hold SELECT 1, user, login, since, reason FROM hold_of_one;
 DROP TABLE hold_of_one;
+-- The last reminder of each user (`reminder.rs`); its end is on the database's wall clock, its window in seconds.
+CREATE TABLE reminder (
+    database INTEGER NOT NULL,
+    user INTEGER NOT NULL,
+    -- From the numbers of issuances.
+    id INTEGER NOT NULL UNIQUE,
+    policy TEXT NOT NULL,
+    ends INTEGER NOT NULL,
+    window INTEGER NOT NULL,
+    message_id TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    first_try INTEGER,
+    -- NULL: nothing more is to be sent.
+    next_attempt INTEGER,
+    PRIMARY KEY (database, user)
+);
+CREATE INDEX reminder_queue ON reminder (database, next_attempt) WHERE next_attempt IS NOT NULL;
 ";
 
 /// Takes the lock of the one writer; `None` while another process has it. It goes with the file handle, however the process ends.

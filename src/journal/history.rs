@@ -4,7 +4,7 @@ use rusqlite::{Params, Row};
 
 use super::error::{Doing, JournalError};
 use super::issue::{
-    KIND_CODE, KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PASSWORD, KIND_PIN, KIND_ROLE_REMOVED, state_of,
+    KIND_AGAIN, KIND_CODE, KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PASSWORD, KIND_PIN, KIND_ROLE_REMOVED, state_of,
 };
 use super::state::State;
 use super::{BookId, View};
@@ -66,7 +66,7 @@ impl View {
     }
 }
 
-const CHANGES: [(i64, &str); 8] = [
+const CHANGES: [(i64, &str); 9] = [
     (KIND_PIN, "PIN issued"),
     (KIND_CODE, "card assignment code issued"),
     (KIND_PASSWORD, "password issued"),
@@ -75,6 +75,7 @@ const CHANGES: [(i64, &str); 8] = [
     (KIND_DELETED, "PIN removed"),
     (KIND_MOVED, "moved"),
     (KIND_ROLE_REMOVED, "role removed"),
+    (KIND_AGAIN, "sent again"),
 ];
 
 fn told(row: &Row<'_>, state: State) -> Result<HistoryRow, rusqlite::Error> {

@@ -16,6 +16,8 @@ pub struct NewIssuance {
     pub password: Option<IssuedPassword>,
     /// A valid PIN that was there already and is told with the rest (R16).
     pub existing: Option<ExistingPin>,
+    /// A code and a password that were there already and are sent again.
+    pub again: Again,
     pub moved: Option<(Membership, CostCenter)>,
     pub role_removed: Option<Role>,
     /// `None`: nobody is told (no credential, or `notify.to: none`).
@@ -106,6 +108,13 @@ pub struct ExistingPin {
     pub pin: Pin,
     pub stored: StoredValue,
     pub expires: Option<WallClock>,
+}
+
+/// What is sent again beside a PIN, plain and stored.
+#[derive(Clone, Default, Debug)]
+pub struct Again {
+    pub code: Option<(Code, StoredValue)>,
+    pub password: Option<(Password, StoredValue)>,
 }
 
 /// All that the mail needs; the text is rendered at sending.

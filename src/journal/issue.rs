@@ -24,6 +24,8 @@ pub(super) const KIND_ROLE_REMOVED: i64 = 128;
 pub(super) const KIND_CODE_REPLACED: i64 = 512;
 /// The same of a password.
 pub(super) const KIND_PASSWORD_REPLACED: i64 = 1024;
+/// Nothing was changed: what was there already is told once more.
+pub(super) const KIND_AGAIN: i64 = 2048;
 /// A PIN that was there got another end.
 pub(super) const KIND_END: i64 = KIND_EXTENDED | KIND_EXPIRED;
 
@@ -99,7 +101,8 @@ impl Writer {
                 .writing(WHAT)?;
             for (id, new) in (last + 1..).map(IssuanceId).zip(issuances) {
                 let row = PinColumns::of(new, seals, book);
-                let kinds = row.kind | other_kinds(new);
+                let changed = row.kind | other_kinds(new);
+                let kinds = if changed == 0 && new.announcement.is_some() { KIND_AGAIN } else { changed };
                 let inserted = insert.execute(params![
                     id.0,
                     batch,

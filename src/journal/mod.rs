@@ -16,6 +16,7 @@
 //! # Must not
 //! See the store or the mail; decide anything; be written by two processes (a file lock keeps the second one out).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ use rusqlite::Connection;
 
 use crate::config::JournalConfig;
 use crate::domain::{Credential, Each, IssuanceId, PassId, PolicyName, StoredValue, Timestamp, UserId};
-use crate::inventory::{Baseline, Facts, User};
+use crate::inventory::{Baseline, Facts, Lapse, User};
 
 mod blob;
 mod book;
@@ -41,6 +42,7 @@ mod issue;
 mod ledger;
 mod outbox;
 mod passes;
+mod reminder;
 mod retry;
 pub mod state;
 #[cfg(test)]
@@ -52,11 +54,12 @@ pub use book::{BookId, Left, Owner};
 pub use error::{JournalError, folder};
 pub use history::HistoryRow;
 pub use hold::Hold;
-pub use issuance::{Announcement, BatchId, ExistingPin, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten};
+pub use issuance::{Again, Announcement, BatchId, ExistingPin, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten};
 pub use issue::{Unresolved, Written};
 pub use ledger::StateCounts;
 pub use outbox::{Answer, Answered, PendingMail};
 pub use passes::PassRecord;
+pub use reminder::{NewReminder, PendingReminder};
 pub use state::{Event, IllegalTransition, State};
 
 use blob::Seals;
@@ -219,6 +222,20 @@ impl JournalFile {
         self.write(move |w| w.view.next_mail_at(&books, &in_flight)).await
     }
 
+    /// The mail of this issuance, if it waits or could not be delivered; whether its turn has come does not matter.
+    ///
+    /// # Errors
+    /// Also where it can no longer be unsealed.
+    pub async fn mail_of(&self, issuance: IssuanceId) -> Result<Option<PendingMail>, JournalError> {
+        self.write(move |w| w.view.mail_of(issuance)).await
+    }
+
+    /// Lets this issuance, which waits or could not be delivered, be mailed now, as if it had never been tried. `false`: it is
+    /// in another state.
+    pub async fn retry(&self, issuance: IssuanceId, now: Timestamp) -> Result<bool, JournalError> {
+        self.write(move |w| w.retry(issuance, now)).await
+    }
+
     /// What became of mails, in one transaction; each answered issuance with the state it is in now. One that could not take
     /// its answer (ended meanwhile) does not hold up the others. Not to be called where the site is at fault (R32): such a try
     /// does not count.
@@ -229,6 +246,34 @@ impl JournalFile {
         give_up_after: Duration,
     ) -> Result<Vec<Answered>, JournalError> {
         self.write(move |w| w.attempted(&answers, now, give_up_after)).await
+    }
+
+    /// Reminders of these databases whose turn has come, of each up to `limit`; `in_flight` is left out.
+    pub async fn due_reminders(
+        &self,
+        books: &[BookId],
+        now: Timestamp,
+        limit: usize,
+        in_flight: &[IssuanceId],
+    ) -> Result<Vec<PendingReminder>, JournalError> {
+        let (books, in_flight) = (books.to_vec(), in_flight.to_vec());
+        self.write(move |w| w.view.due_reminders(&books, now, limit, &in_flight)).await
+    }
+
+    /// When the next reminder of these databases becomes due, which may be past. `None`: none waits.
+    pub async fn next_reminder_at(&self, books: &[BookId], in_flight: &[IssuanceId]) -> Result<Option<Timestamp>, JournalError> {
+        let (books, in_flight) = (books.to_vec(), in_flight.to_vec());
+        self.write(move |w| w.view.next_reminder_at(&books, &in_flight)).await
+    }
+
+    /// What became of reminders, in one transaction. One that another took the place of meanwhile is passed over.
+    pub async fn reminded_of(
+        &self,
+        answers: Vec<(IssuanceId, Answer)>,
+        now: Timestamp,
+        give_up_after: Duration,
+    ) -> Result<(), JournalError> {
+        self.write(move |w| w.reminded_of(&answers, now, give_up_after)).await
     }
 
     /// `totals` is the caller's; the journal only keeps it.
@@ -244,8 +289,10 @@ impl JournalFile {
     }
 
     /// Deletes issuances that ended more than `keep` ago, except those that the ledger needs: the newest in force of each user,
-    /// as long as its PIN can be valid. Before-images go after seven days. Returns how many issuances were deleted.
+    /// as long as its PIN can be valid. Before-images go after seven days, reminders with their PINs. Returns how many
+    /// issuances were deleted.
     pub async fn forget_old(&self, keep: Duration, now: Timestamp) -> Result<u64, JournalError> {
+        self.write(move |w| w.forget_reminders(now)).await?;
         let (mut deleted, mut after) = (0, Some(IssuanceId(0)));
         while let Some(from) = after {
             let step = self.write(move |w| w.forget_step(from, FORGET_ROWS, keep, now)).await?;
@@ -316,6 +363,12 @@ impl Journal {
     /// `false`: was not on hold.
     pub async fn release(&self, user: UserId) -> Result<bool, JournalError> {
         self.write_in(move |w, book| w.release(book.id, user)).await
+    }
+
+    /// Writes down who is to be reminded, durably: from then on each is sent, and not said again. What was said to the user
+    /// before is forgotten.
+    pub async fn remind(&self, reminders: Vec<NewReminder>, now: Timestamp) -> Result<(), JournalError> {
+        self.write_in(move |w, book| w.remind(book.id, &reminders, now)).await
     }
 
     pub async fn pass_started(&self, pass: &PassId, kind: &str, now: Timestamp) -> Result<(), JournalError> {
@@ -431,6 +484,16 @@ impl JournalReader {
     /// The figures of the last successful full pass; `None` before the first.
     pub async fn baseline(&self) -> Result<Option<Baseline>, JournalError> {
         self.look(|view, book| view.baseline(book.id)).await
+    }
+
+    /// What these users were reminded of last, or are about to be.
+    pub async fn reminded(&self, users: Vec<UserId>) -> Result<BTreeMap<UserId, Lapse>, JournalError> {
+        self.look(move |view, book| view.reminded(book.id, &users)).await
+    }
+
+    /// How many reminders are still to be sent.
+    pub async fn reminders_waiting(&self) -> Result<u64, JournalError> {
+        self.look(|view, book| view.reminders_waiting(book.id)).await
     }
 
     /// The newest pass of any kind.

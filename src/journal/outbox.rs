@@ -107,6 +107,28 @@ impl Writer {
         Ok(())
     }
 
+    pub(super) fn retry(&mut self, issuance: IssuanceId, now: Timestamp) -> Result<bool, JournalError> {
+        const WHAT: &str = "a mail that is tried again";
+        let tx = immediate(&mut self.view.db, WHAT)?;
+        let Some(row) = Row::load(&tx, issuance.0)? else { return Ok(false) };
+        let after = match row.state {
+            State::Committed => State::Committed,
+            other => match next(other, Event::Retried) {
+                Ok(after) => after,
+                Err(_) => return Ok(false),
+            },
+        };
+        tx.prepare_cached(
+            "UPDATE issuance SET state = ?2, open = 1, attempts = 0, first_try = NULL, next_attempt = ?3, reply = NULL, settled_at = NULL \
+             WHERE id = ?1",
+        )
+        .and_then(|mut s| s.execute(params![issuance.0, after.as_str(), now.0]))
+        .writing(WHAT)?;
+        tx.commit().writing(WHAT)?;
+        self.tallies.of(row.book).moved(row.state, after, 1);
+        Ok(true)
+    }
+
     pub(super) fn attempted(
         &mut self,
         answers: &[(IssuanceId, Answer)],
@@ -205,6 +227,11 @@ impl View {
         Ok(earliest.map(Timestamp))
     }
 
+    pub(super) fn mail_of(&self, issuance: IssuanceId) -> Result<Option<PendingMail>, JournalError> {
+        let waits = Row::load(&self.db, issuance.0)?.is_some_and(|row| matches!(row.state, State::Committed | State::Undeliverable));
+        if waits { self.mail(issuance.0) } else { Ok(None) }
+    }
+
     fn mail(&self, id: i64) -> Result<Option<PendingMail>, JournalError> {
         const WHAT: &str = "a mail";
         let mut rows = self
@@ -227,8 +254,8 @@ impl View {
             (None, None, Some(there)) => (Some(there.pin), Some(there.stored), there.expires),
             (pin, stored, _) => (pin, stored, ends),
         };
-        let (code, code_stored) = secret.code.unzip();
-        let (password, password_stored) = secret.password.unzip();
+        let (code, code_stored) = secret.code.or(secret.again.code).unzip();
+        let (password, password_stored) = secret.password.or(secret.again.password).unzip();
         Ok(Some(PendingMail {
             id,
             book: BookId(row.get(8).reading(WHAT)?),

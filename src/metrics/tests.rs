@@ -13,6 +13,7 @@ fn metrics() -> Metrics {
             database: "main".to_owned(),
             policies: vec![PolicyName("visitors".to_owned()), PolicyName("employees".to_owned())],
             lengths: vec![PinLength::new(4).unwrap(), PinLength::new(6).unwrap()],
+            windows: vec![Duration::from_secs(86_400), Duration::from_secs(7 * 86_400)],
         }],
         error_classes: &["connect", "read"],
         journal_states: &["planned", "committed"],
@@ -237,7 +238,7 @@ fn the_log_is_asked_for_what_it_lost() {
 
 #[test]
 fn a_hostile_database_name_cannot_break_out_of_its_label() {
-    let hostile = NamesOf { database: "a\"b\\c\nd".to_owned(), policies: vec![], lengths: vec![] };
+    let hostile = NamesOf { database: "a\"b\\c\nd".to_owned(), policies: vec![], lengths: vec![], windows: vec![] };
     let m = Metrics::new(Names { databases: &[hostile], error_classes: &[], journal_states: &[] });
     shows(&m, &[r#"leader{database="a\"b\\c\nd"} 0"#]);
 }

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod lint;
 pub mod pilot;
 mod pins;
+pub mod reminders;
 mod renewal;
 pub mod rules;
 mod step;

@@ -24,9 +24,9 @@ use crate::policy::{Pilot, PinRewrite, PinRule, Placement, Policy, Recipient, Re
 
 /// The policies, set against one database at one moment.
 pub struct Planner<'a> {
-    policies: &'a [Policy],
+    pub(super) policies: &'a [Policy],
     places: &'a Places,
-    now: Now,
+    pub(super) now: Now,
     pilot: Option<&'a Pilot>,
     /// Every cost center and role that some policy names is there.
     whole: bool,
@@ -397,7 +397,7 @@ impl<'a> Planner<'a> {
         self.policies.iter().flat_map(blockers).collect()
     }
 
-    fn blocked(&self, policy: &Policy) -> bool {
+    pub(super) fn blocked(&self, policy: &Policy) -> bool {
         missing(policy, self.places).next().is_some()
     }
 

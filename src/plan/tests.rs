@@ -24,7 +24,7 @@ const OTHER: Membership = Membership { id: CostCenterId(9), number: 900 };
 fn policy(name: &str) -> Policy {
     Policy {
         pin: Some(rule(6)),
-        notify: Notify { to: Recipient::Username, template: Some("t".into()) },
+        notify: Notify { to: Recipient::Username, template: Some("t".into()), reminders: Vec::new() },
         limits: PolicyLimits {
             users_per_pass: Limit::At(1000),
             replace_percent: Limit::At(Share::percent(5.0).unwrap()),

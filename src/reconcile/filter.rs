@@ -22,6 +22,10 @@ pub(super) fn due(policies: &[Policy], places: &Places, now: WallClock) -> DueFi
                 join(&mut filter.everybody, &within);
             }
             filter.unlimited_pin |= rule.cap_unlimited;
+            if let Some(widest) = policy.notify.reminders.first() {
+                let until = filter.lapsing.map_or(now, |(_, until)| until).max(now.plus(*widest));
+                filter.lapsing = Some((now, until));
+            }
             // Who has left is somewhere else, and no longer matches anything.
             if rule.on_leave != OnLeave::Keep && !policy.ends_own_match() {
                 filter.everybody = Some(InCostCenter::Any);

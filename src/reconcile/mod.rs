@@ -17,6 +17,7 @@ use crate::inventory::{Counts, Facts, Now, Places, User};
 use crate::journal::{Journal, JournalError, JournalReader};
 use crate::logging::chain;
 use crate::mint::{self, MintError};
+use crate::plan::reminders::{self, Reminder};
 use crate::plan::{PinAction, Plan, Planner, Reason, Step, Verdict, rules};
 use crate::policy::Policy;
 use crate::report::{ChangeKind, ChangeOutcome, Line, PassKind, PolicyReport, Problem, Report};
@@ -28,6 +29,9 @@ mod filter;
 mod judge;
 mod making;
 mod prepare;
+mod remind;
+
+pub use prepare::announcement;
 
 /// What a pass is asked to do.
 #[derive(Clone, Debug)]
@@ -119,6 +123,8 @@ pub struct Looked {
     pub places: Places,
     pub plan: Plan,
     pub counts: Option<Counts>,
+    /// Who is to be reminded, and has not been; only a full look, or one at a single user, asks.
+    pub reminders: Vec<Reminder>,
 }
 
 /// The outcome of a pass: what is told, and what the schedule needs.
@@ -193,7 +199,11 @@ pub async fn pass(
         .run(&mut report)
         .await;
         report.write_ms = millis(writing);
-        acted
+        acted?;
+        if report.is_stopped() {
+            return Ok(());
+        }
+        remind::note(journal, config, database, &looked.reminders, ask.utc, watch).await
     }
     .await;
     let error = ended.err();
@@ -226,7 +236,7 @@ pub async fn look(
     let pulse = judge::pulse(reader, config, ask, report).await?;
     let now = Now { utc: ask.utc, wall: pulse.wall };
     let stopped = |report: &Report| report.is_stopped() && !report.dry_run;
-    let nothing = |places, counts| Looked { now, places, plan: Plan::new(&database.policies), counts };
+    let nothing = |places, counts| Looked { now, places, plan: Plan::new(&database.policies), counts, reminders: Vec::new() };
     if stopped(report) {
         return Ok(nothing(Places::default(), None));
     }
@@ -251,23 +261,30 @@ pub async fn look(
     }
     let pinless = Pinless::default();
     let mut chunks = reader.read_counting(&Filter { due, above: ask.above, login: ask.login.clone() }, &pinless);
+    let mut reminders = Vec::new();
+    let reminds = ask.above.is_none() && reminders::remind(&database.policies);
     while let Some(chunk) = chunks.next().await {
-        for (user, facts) in with_facts(journal, chunk?).await? {
-            let verdict = planner.verdict(&user, &facts);
-            tell(&database.policies, &user, verdict, report, watch);
+        let users = with_facts(journal, chunk?).await?;
+        for (user, facts) in &users {
+            let verdict = planner.verdict(user, facts);
+            tell(&database.policies, user, verdict, report, watch);
             plan.add(verdict);
+        }
+        if reminds {
+            reminders.extend(remind::news(&planner, journal, &users).await?);
         }
     }
     drop(chunks); // an open read could block the writer on other servers
     judge::pinless(config, baseline, pinless.get().copied(), report);
     plan.order();
     report.seen = plan.seen;
+    report.reminders.due = reminders.len() as u64;
     for (told, totals) in report.policies.iter_mut().zip(&plan.totals) {
         told.due = totals.due;
         told.skipped.clone_from(&totals.skipped);
         told.failed = totals.failed;
     }
-    Ok(Looked { now, places, plan, counts })
+    Ok(Looked { now, places, plan, counts, reminders })
 }
 
 /// Joins users with what the journal knows of them; without a journal nothing is known.

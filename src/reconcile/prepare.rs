@@ -4,10 +4,10 @@ use crate::config::schema_map::{ExpiresKind, ExpiresMap};
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{CostCenter, Credential, Each, PinFormat, Timestamp, WallClock};
 use crate::inventory::{StoredPin, User};
-use crate::journal::{Announcement, ExistingPin, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten};
+use crate::journal::{Again, Announcement, ExistingPin, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten};
 use crate::mint::{self, Mint, MintError};
 use crate::plan::{PinAction, Planner, Step, rules};
-use crate::policy::PinRule;
+use crate::policy::{PinRule, Policy};
 use crate::store::{Move, NewPin, PinChange, PinTarget, RoleRemoval, UserChange, ValueChange};
 
 use super::making::Made;
@@ -57,7 +57,7 @@ impl Preparing<'_> {
         let existing = step.tells_existing().then(|| self.existing(&step, &user, made)).flatten();
         // Where the PIN could not be recovered, there may be nothing to tell.
         let is_told = existing.is_some() || step.issues().next().is_some();
-        let announcement = is_told.then(|| self.announcement(&step, &user, target)).flatten();
+        let announcement = is_told.then(|| announcement(self.config, &self.planner, policy, &user, target)).flatten();
         let mut replaced_unexpected = Each::default();
         Credential::ALL.into_iter().for_each(|kind| replaced_unexpected[kind] = step.replaces(kind));
         let issuance = NewIssuance {
@@ -68,6 +68,7 @@ impl Preparing<'_> {
             code,
             password,
             existing,
+            again: Again::default(),
             moved: change.cost_center.as_ref().map(|m| (m.from, m.to.clone())),
             role_removed: change.role.as_ref().map(|removal| removal.role.clone()),
             replaced_unexpected,
@@ -148,24 +149,31 @@ impl Preparing<'_> {
         }
         Ok(())
     }
+}
 
-    fn announcement(&self, step: &Step, user: &User, target: Option<&CostCenter>) -> Option<Announcement> {
-        let policy = &self.database.policies[step.policy()];
-        let recipient = rules::recipient(policy, user).ok().flatten()?;
-        let sender = self.config.mail.from.as_ref()?;
-        let place = target.or_else(|| self.planner.place_of(user));
-        Some(Announcement {
-            recipient,
-            template: policy.notify.template.clone()?,
-            message_id: mint::message_id(&sender.address),
-            username: user.login.clone(),
-            name: user.name.clone(),
-            surname: user.surname.clone(),
-            email: user.email.clone(),
-            cost_center: place.map(|place| place.name.clone()),
-            cost_center_number: place.map(|place| place.number).or_else(|| self.planner.number_of(user)),
-        })
-    }
+/// Who is told, and all that the mail may say of the user, who is at `target` or where he was. `None`: nobody is told, or there
+/// is no address to tell.
+pub fn announcement(
+    config: &Config,
+    planner: &Planner<'_>,
+    policy: &Policy,
+    user: &User,
+    target: Option<&CostCenter>,
+) -> Option<Announcement> {
+    let recipient = rules::recipient(policy, user).ok().flatten()?;
+    let sender = config.mail.from.as_ref()?;
+    let place = target.or_else(|| planner.place_of(user));
+    Some(Announcement {
+        recipient,
+        template: policy.notify.template.clone()?,
+        message_id: mint::message_id(&sender.address),
+        username: user.login.clone(),
+        name: user.name.clone(),
+        surname: user.surname.clone(),
+        email: user.email.clone(),
+        cost_center: place.map(|place| place.name.clone()),
+        cost_center_number: place.map(|place| place.number).or_else(|| planner.number_of(user)),
+    })
 }
 
 /// The end of a PIN that ends now. A date is written rounded up, so that a PIN lives at least as long as was promised: here

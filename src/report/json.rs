@@ -18,7 +18,7 @@ pub fn several(ended: &[(&str, Result<&Report, String>)]) -> Value {
 
 /// Counts of a closed set are all there, zeros too, so that a query needs no default.
 pub fn render(report: &Report) -> Value {
-    let Report { mail, recovered, .. } = report;
+    let Report { mail, reminders, recovered, .. } = report;
     json!({
         "pass": report.pass.0,
         "database": report.database,
@@ -66,6 +66,13 @@ pub fn render(report: &Report) -> Value {
             "message": p.sentence,
         })).collect::<Vec<_>>(),
         "mail": {"accepted": mail.accepted, "deferred": mail.deferred, "rejected": mail.rejected, "waiting": mail.waiting},
+        "reminders": {
+            "due": reminders.due,
+            "accepted": reminders.accepted,
+            "deferred": reminders.deferred,
+            "rejected": reminders.rejected,
+            "waiting": reminders.waiting,
+        },
         "recovered": {"resent": recovered.resent, "abandoned": recovered.abandoned, "superseded": recovered.superseded},
         "error": report.error,
     })

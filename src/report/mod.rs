@@ -53,6 +53,7 @@ pub struct Report {
     /// The first [`PROBLEMS`] users with something wrong, those first for whom something failed; the totals count all of them.
     pub problems: Vec<Problem>,
     pub mail: MailTotals,
+    pub reminders: ReminderTotals,
     pub recovered: Recovered,
     /// Drawn PINs that turned out to be taken.
     pub collisions: u64,
@@ -119,6 +120,19 @@ pub struct Line<'a> {
 /// Mail handled while the pass ran.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct MailTotals {
+    pub accepted: u64,
+    pub deferred: u64,
+    pub rejected: u64,
+    /// Left in the journal.
+    pub waiting: u64,
+}
+
+/// Reminders that a PIN is about to lapse.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReminderTotals {
+    /// Found by this pass; in a preview, those that a pass would send.
+    pub due: u64,
+    /// Handled while the pass ran, those of earlier passes too.
     pub accepted: u64,
     pub deferred: u64,
     pub rejected: u64,
@@ -246,6 +260,7 @@ impl Report {
             refusals: Vec::new(),
             problems: Vec::new(),
             mail: MailTotals::default(),
+            reminders: ReminderTotals::default(),
             recovered: Recovered::default(),
             collisions: 0,
             error: None,
@@ -294,6 +309,11 @@ impl Report {
     /// Whether a limit, a tripwire or a missing cost center left work undone.
     pub fn is_refused(&self) -> bool {
         !(self.refusals.is_empty() && self.blockers.is_empty() && self.stops.is_empty() && self.pilot_missing.is_empty())
+    }
+
+    /// Whether somebody has not got a mail that was due.
+    pub fn is_undelivered(&self) -> bool {
+        self.mail.rejected > 0 || self.mail.waiting > 0 || self.reminders.rejected > 0 || self.reminders.waiting > 0
     }
 
     /// The worst that happened decides.

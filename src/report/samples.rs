@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{ChangeKind, ChangeOutcome, MailTotals, PassKind, PolicyReport, Problem, Recovered, Report};
+use super::{ChangeKind, ChangeOutcome, MailTotals, PassKind, PolicyReport, Problem, Recovered, ReminderTotals, Report};
 use crate::domain::{CostCenterRef, PassId, PinLength, PolicyName, RoleRef, Share, Timestamp, UserId};
 use crate::inventory::Counts;
 use crate::plan::density::Density;
@@ -52,6 +52,7 @@ pub(crate) fn quiet() -> Report {
         refusals: vec![],
         problems: vec![],
         mail: MailTotals::default(),
+        reminders: ReminderTotals::default(),
         recovered: Recovered::default(),
         collisions: 0,
         error: None,
@@ -80,6 +81,7 @@ pub(crate) fn preview() -> Report {
     report.dry_run = true;
     report.write_ms = 0;
     report.mail = MailTotals::default();
+    report.reminders.due = 7;
     report
 }
 
@@ -136,6 +138,7 @@ pub(crate) fn troubled() -> Report {
     let refused = Failure::DatabaseRefused;
     report.problem(Problem::failed(UserId(78), "bob", &first, refused, refused.sentence().to_owned()));
     report.mail = MailTotals { accepted: 9, deferred: 2, rejected: 1, waiting: 2 };
+    report.reminders = ReminderTotals { due: 5, accepted: 4, deferred: 1, rejected: 1, waiting: 1 };
     report.recovered = Recovered { resent: 3, abandoned: 1, superseded: 1 };
     report
 }

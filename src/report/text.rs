@@ -68,6 +68,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         report.problems.iter().map(|p| format!("{} (user {}, policy {}): {} [{}]", p.login, p.user, p.policy, p.sentence, p.code));
     section(out, &title, problems)?;
     section(out, "Mail", mail(report))?;
+    section(out, "Reminders that a PIN is about to lapse", reminders(report))?;
     section(out, "Left open by an earlier crash or a lost answer", recovered(report))
 }
 
@@ -178,6 +179,22 @@ fn mail(report: &Report) -> Option<String> {
         (m.deferred, "deferred"),
         (m.rejected, "rejected"),
         (m.waiting, "waiting in the journal for the next pass (the log, and `credkeeper doctor`, say what keeps mail from going)"),
+    ];
+    let said: Vec<String> = all.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    (!said.is_empty()).then(|| said.join(", "))
+}
+
+fn reminders(report: &Report) -> Option<String> {
+    let r = report.reminders;
+    if report.dry_run {
+        return (r.due > 0).then(|| format!("{} would be reminded", users(r.due)));
+    }
+    let all = [
+        (r.due, "found due"),
+        (r.accepted, "accepted by the mail server"),
+        (r.deferred, "deferred"),
+        (r.rejected, "rejected, and not sent again"),
+        (r.waiting, "waiting in the journal for the next pass"),
     ];
     let said: Vec<String> = all.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     (!said.is_empty()).then(|| said.join(", "))

@@ -45,6 +45,8 @@ pub struct DueFilter {
     /// Some policy renews: users with a PIN that expires at or before this. Any cost center, since a keeper's users may
     /// have left the one that their policy matches.
     pub expired_at: Option<WallClock>,
+    /// Some policy reminds: users with a PIN that ends after the first and at or before the second. Any cost center.
+    pub lapsing: Option<(WallClock, WallClock)>,
     /// Users in the first (by id), but not in the second by both id and number.
     pub to_move: Vec<(InCostCenter, CostCenter)>,
     /// Users with a PIN that never expires, in any cost center.
@@ -68,6 +70,9 @@ impl DueFilter {
         let center = user.cost_center;
         self.without_pin.as_ref().is_some_and(|within| user.pins.is_empty() && within.contains(user))
             || self.expired_at.is_some_and(|at| user.pins.iter().any(|pin| pin.expires.is_some_and(|expires| expires <= at)))
+            || self.lapsing.is_some_and(|(after, until)| {
+                user.pins.iter().any(|pin| pin.expires.is_some_and(|expires| after < expires && expires <= until))
+            })
             || self.without_code.as_ref().is_some_and(|within| user.code.is_none() && within.contains(user))
             || self.without_password.as_ref().is_some_and(|within| user.password.is_none() && within.contains(user))
             || user.roles.iter().any(|role| self.with_role.contains(role))

@@ -33,6 +33,8 @@ mod pin_table;
 mod places;
 mod properties;
 mod random_policies;
+mod reminders;
+mod resend;
 mod sandbox;
 mod secrets;
 mod sessions;

@@ -64,7 +64,7 @@ impl SmallSite {
         let yaml = format!(
             "databases: [{{name: main, {database}{keys}}}]\n{rest}\
              mail: {{transport: directory, directory: outbox, from: print@example.com}}\n\
-             templates: {{t: {{subject: 'Hello {{{{ name }}}}', parts: ['{{{{ name }}}}: PIN {{{{ pin }}}}', 'CODE {{{{ card_assignment_code }}}}', 'PASSWORD {{{{ password }}}}']}}}}\n\
+             templates: {{t: {{subject: 'Hello {{{{ name }}}}', parts: ['{{{{ name }}}}: PIN {{{{ pin }}}}', 'CODE {{{{ card_assignment_code }}}}', 'PASSWORD {{{{ password }}}}'], reminder: {{subject: 'Soon', parts: ['{{{{ name }}}} until {{{{ expires }}}}']}}}}}}\n\
              journal: {{path: journal.db}}\n"
         );
         std::fs::write(&config, yaml).unwrap();

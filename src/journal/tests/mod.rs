@@ -9,12 +9,14 @@ use super::*;
 use crate::domain::{Code, CostCenter, CostCenterId, Mailbox, Password, Pin, PinFormat, Role, RoleId, WallClock};
 use crate::inventory::{Membership, Standing, StoredPassword, StoredPin};
 
+mod again;
 mod baseline;
 mod books;
 mod ends;
 mod flow;
 mod forget;
 mod mail;
+mod reminder;
 mod secrets;
 mod several;
 mod start;
@@ -123,6 +125,7 @@ pub(super) fn announced(user: i64, pin: &str) -> NewIssuance {
         code: None,
         password: None,
         existing: None,
+        again: Again::default(),
         moved: None,
         role_removed: None,
         announcement: Some(Announcement {

@@ -123,6 +123,14 @@ impl Postgres {
             let expired = expiry::expired(&map.cards.expires, &end, &at);
             arms.push(format!("SELECT c.{owner}::bigint FROM {cards} c WHERE {expired} AND {pin}"));
         }
+        if let Some((after, until)) = due.lapsing {
+            let end = format!("c.{}", quoted(&map.cards.expires.column));
+            let [after, until] = [after, until].map(|at| {
+                let at = binder.int(sql::writable(at));
+                expiry::expired(&map.cards.expires, &end, &at)
+            });
+            arms.push(format!("SELECT c.{owner}::bigint FROM {cards} c WHERE {until} AND NOT ({after}) AND {pin}"));
+        }
         if due.unlimited_pin {
             let end = expiry::read(&map.cards.expires, &format!("c.{}", quoted(&map.cards.expires.column)));
             arms.push(format!("SELECT c.{owner}::bigint FROM {cards} c WHERE {end} IS NULL AND {pin}"));

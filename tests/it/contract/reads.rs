@@ -80,12 +80,22 @@ pub async fn filters_return_part_of_the_whole_and_the_same_rows(bench: &Bench) {
     let store = bench.store().await;
     let all = read(store.reader(), &Filter::default()).await;
     let any_or = |center: Option<i64>| center.map_or(InCostCenter::Any, |c| InCostCenter::Of(BTreeSet::from([c])));
-    let cases: [(&str, DueFilter, &[i64]); 12] = [
+    let cases: [(&str, DueFilter, &[i64]); 14] = [
         ("no PIN", DueFilter { without_pin: Some(any_or(None)), ..DueFilter::default() }, &[1, 2, 3]),
         ("no PIN, one center", DueFilter { without_pin: Some(any_or(Some(11))), ..DueFilter::default() }, &[2, 3]),
         ("no PIN, no center", DueFilter { without_pin: Some(InCostCenter::Of(BTreeSet::new())), ..DueFilter::default() }, &[]),
         ("expired, up to and with that second", DueFilter { expired_at: expiry(LATER), ..DueFilter::default() }, &[5, 6, 7]),
         ("expired, the second before", DueFilter { expired_at: expiry(LATER - 1), ..DueFilter::default() }, &[5, 7]),
+        (
+            "lapsing, up to and with that second",
+            DueFilter { lapsing: Some((WallClock(LONG_AGO), WallClock(LATER))), ..DueFilter::default() },
+            &[6],
+        ),
+        (
+            "lapsing, after that second",
+            DueFilter { lapsing: Some((WallClock(LATER), WallClock(LATER + 86_400))), ..DueFilter::default() },
+            &[9, 10],
+        ),
         ("to move", DueFilter { to_move: vec![(any_or(Some(11)), has_pin())], ..DueFilter::default() }, &[2, 3, 9]),
         ("half moved", DueFilter { to_move: vec![(any_or(Some(12)), has_pin())], ..DueFilter::default() }, &[8]),
         ("a PIN without an end", DueFilter { unlimited_pin: true, ..DueFilter::default() }, &[4, 7, 8]),
