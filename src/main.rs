@@ -7,7 +7,8 @@ use std::sync::Arc;
 use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
 use credkeeper::config::Config;
 use credkeeper::domain::printable;
-use credkeeper::logging::{Progress, Role};
+use credkeeper::logging::{Progress, Role, Volume};
+use credkeeper::metrics::Metrics;
 use credkeeper::{clock, commands, daemon, doctor, logging, once, operate, report, sandbox, service};
 use tokio::sync::watch;
 use tracing::error;
@@ -57,7 +58,7 @@ fn with_config(path: &Path, database: Option<String>, mode: Mode) -> ExitStatus 
         _ => Role::Command,
     };
     // Dropped last, so that nothing is lost that was logged before.
-    let _log = match logging::init(&config.log, role, &progress) {
+    let log = match logging::init(&config.log, role, &progress) {
         Ok(log) => log,
         Err(e) => return failed(&e),
     };
@@ -65,14 +66,14 @@ fn with_config(path: &Path, database: Option<String>, mode: Mode) -> ExitStatus 
         Ok(runtime) => runtime,
         Err(e) => return failed(&e),
     };
-    let status = runtime.block_on(run(config, mode, &progress));
+    let status = runtime.block_on(run(config, mode, &progress, log.volume()));
     runtime.shutdown_background();
     status
 }
 
-async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus {
+async fn run(config: Arc<Config>, mode: Mode, progress: &Progress, volume: Volume) -> ExitStatus {
     match mode {
-        Mode::Daemon => run_daemon(config).await,
+        Mode::Daemon => run_daemon(config, volume).await,
         Mode::Once(asked) => run_once(config, &asked, progress).await,
         Mode::Explain { login } => commands::explain(&config, &login).await,
         Mode::Hold { login } => operate::hold(&config, &login).await,
@@ -85,7 +86,7 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus
     }
 }
 
-async fn run_daemon(config: Arc<Config>) -> ExitStatus {
+async fn run_daemon(config: Arc<Config>, volume: Volume) -> ExitStatus {
     let endless = doctor::endless(&config);
     if !endless.is_empty() {
         endless.iter().for_each(|problem| error!("{problem}"));
@@ -105,8 +106,12 @@ async fn run_daemon(config: Arc<Config>) -> ExitStatus {
         })),
         Err(e) => return failed(&e),
     }
+    let source = match service::reload_signal() {
+        Ok(asked) => source(&config, &metrics, volume, asked),
+        Err(e) => return failed(&e),
+    };
     let on_stderr = config.log.file.is_none();
-    match daemon::run(config, metrics, stopping).await {
+    match daemon::run(config, metrics, stopping, source).await {
         Ok(()) => ExitStatus::Done,
         Err(e) => {
             error!("{}", commands::complaint(&e));
@@ -114,6 +119,25 @@ async fn run_daemon(config: Arc<Config>) -> ExitStatus {
             if on_stderr { ExitStatus::Failed } else { failed(&e) }
         }
     }
+}
+
+/// The same file again.
+fn source(config: &Config, metrics: &Arc<Metrics>, volume: Volume, asked: watch::Receiver<()>) -> daemon::Source {
+    let (path, metrics) = (config.path.clone(), metrics.clone());
+    let read = move || {
+        let config = Config::load(&path).map_err(|wrong| {
+            let of = wrong.path.display();
+            wrong.problems.iter().map(|problem| format!("{of}:{problem}")).collect::<Vec<_>>()
+        })?;
+        let endless = doctor::endless(&config);
+        if endless.is_empty() { Ok(config) } else { Err(endless) }
+    };
+    let taken = move |config: &Config| {
+        commands::renew(config, &metrics);
+        volume.set(&config.log.levels);
+        commands::warn_of(config);
+    };
+    daemon::Source { asked, read: Arc::new(read), taken: Arc::new(taken) }
 }
 
 async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> ExitStatus {

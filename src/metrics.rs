@@ -18,6 +18,7 @@ use crate::plan::{Skip, codes};
 use crate::report::{ChangeKind, ChangeOutcome, PassKind, PassOutcome, Report};
 
 mod brakes;
+mod renew;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +47,8 @@ pub struct Metrics {
     mail_certificate: IntGauge,
     database_errors: IntCounterVec,
     brakes: Brakes,
+    config_reload: IntGauge,
+    config_reload_success: IntGauge,
     config_insecure: IntGaugeVec,
     log_lines_dropped: IntCounterVec,
     /// Asked for the lines that each sink of the log has dropped, whenever the metrics are read.
@@ -223,6 +226,14 @@ impl Metrics {
             ),
             database_errors: counters("database_errors_total", "Errors of the database, by what failed.", &["database", "class"]),
             brakes: Brakes::new(&registry),
+            config_reload: register(
+                &registry,
+                IntGauge::with_opts(opts("config_reload_timestamp_seconds", "When the configuration in force was read.")),
+            ),
+            config_reload_success: register(
+                &registry,
+                IntGauge::with_opts(opts("config_reload_success", "1 if the configuration read last is in force, 0 if it was refused.")),
+            ),
             config_insecure: gauges("config_insecure", "1 where the configuration gives up a protection.", &["what"]),
             log_lines_dropped: counters(
                 "log_lines_dropped_total",
@@ -375,6 +386,17 @@ impl Metrics {
 
     pub fn leader(&self, database: &str, leads: bool) {
         self.leader.with_label_values(&[database]).set(leads.into());
+    }
+
+    /// A configuration was read, and is in force.
+    pub fn config_read(&self, now: Timestamp) {
+        self.config_reload.set(now.0);
+        self.config_reload_success.set(1);
+    }
+
+    /// A configuration was read and refused; the one before is still in force.
+    pub fn config_refused(&self) {
+        self.config_reload_success.set(0);
     }
 
     pub fn insecure(&self, what: Insecure, is: bool) {

@@ -82,7 +82,7 @@ pub struct Watch<'a> {
     pub line: &'a (dyn Fn(Line<'_>) + Sync),
     /// Rung after each commit: there may be mail to send.
     pub committed: &'a Notify,
-    /// Asked between batches.
+    /// Asked between batches, and while reading.
     pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -252,6 +252,9 @@ pub async fn look(
     let pinless = Pinless::default();
     let mut chunks = reader.read_counting(&Filter { due, above: ask.above, login: ask.login.clone() }, &pinless);
     while let Some(chunk) = chunks.next().await {
+        if (watch.stop)() {
+            return Err(PassError::Stopped);
+        }
         for (user, facts) in with_facts(journal, chunk?).await? {
             let verdict = planner.verdict(&user, &facts);
             tell(&database.policies, &user, verdict, report, watch);
