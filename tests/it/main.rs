@@ -31,6 +31,8 @@ mod pin_space;
 mod pin_table;
 mod properties;
 mod random_policies;
+#[cfg(unix)]
+mod reload;
 mod sandbox;
 mod secrets;
 mod sessions;
@@ -39,6 +41,8 @@ mod six_policies;
 mod small_site;
 mod smtp;
 mod spine;
+#[cfg(unix)]
+mod stopping;
 mod tenants;
 mod tls_postgres;
 mod token_endpoint;
