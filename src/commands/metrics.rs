@@ -9,7 +9,7 @@ use crate::store::StoreError;
 
 /// All metrics at zero, for the names of this configuration, which was read just now.
 pub fn metrics(config: &Config) -> Metrics {
-    let metrics = with_names(config, |names| Metrics::new(names));
+    let metrics = with_names(config, Metrics::new);
     metrics.watch_log(logging::dropped);
     describe(config, &metrics);
     metrics

@@ -107,7 +107,11 @@ impl Life {
                             DaemonError::Journal(e) => e.remedy().map(|todo| format!(" → {todo}")).unwrap_or_default(),
                             _ => String::new(),
                         };
-                        error!("Nothing is served: {}{todo}. It is tried again in {} s, or when the configuration is read again", chain(&e), again.as_secs());
+                        error!(
+                            "Nothing is served: {}{todo}. It is tried again in {} s, or when the configuration is read again",
+                            chain(&e),
+                            again.as_secs()
+                        );
                         common.config.databases.iter().for_each(|database| common.health.failing(&database.name, &chain(&e), clock::now()));
                         pause(&common.stop, again).await;
                     }
@@ -156,9 +160,7 @@ impl Life {
         if !problems.is_empty() {
             return self.refuse(&problems);
         }
-        if let Err(e) = self.page.turn(turn).await {
-            return self.refuse(&[chain(&e)]);
-        }
+        self.page.turn(turn).await;
         (self.source.taken)(&config);
         self.health.begin(names(&config));
         self.digest = Arc::new(self.digest.renewed(&config, &self.metrics));

@@ -27,8 +27,6 @@ pub(super) enum Turn {
     Closes,
     /// The new port is taken already.
     Moves(SocketAddr, Server),
-    /// The port is the old one, at another address: it is not to be had before the old one is let go.
-    Swaps(SocketAddr),
 }
 
 impl Page {
@@ -43,7 +41,7 @@ impl Page {
         Ok(page)
     }
 
-    /// What will have to be done to be at `to`. Nothing is done yet, but that the port is taken where that is possible.
+    /// What will have to be done to be at `to`. Nothing is done yet, but that the port is taken.
     ///
     /// # Errors
     /// When it cannot be had.
@@ -52,16 +50,10 @@ impl Page {
         if self.at == Some(to) {
             return Ok(Turn::Stays);
         }
-        match http::bind(to).await {
-            Ok(server) => Ok(Turn::Moves(to, server)),
-            Err(_) if self.at.is_some_and(|at| at.port() == to.port()) => Ok(Turn::Swaps(to)),
-            Err(e) => Err(e),
-        }
+        Ok(Turn::Moves(to, http::bind(to).await?))
     }
 
-    /// # Errors
-    /// When the new address cannot be had; then it is at the old one.
-    pub(super) async fn turn(&mut self, turn: Turn) -> Result<(), HttpError> {
+    pub(super) async fn turn(&mut self, turn: Turn) {
         match turn {
             Turn::Stays => {}
             Turn::Closes => self.close().await,
@@ -69,22 +61,7 @@ impl Page {
                 self.close().await;
                 self.serve(to, server);
             }
-            Turn::Swaps(to) => {
-                let old = self.at;
-                self.close().await;
-                match http::bind(to).await {
-                    Ok(server) => self.serve(to, server),
-                    Err(e) => {
-                        if let Some(old) = old {
-                            let server = http::bind(old).await?;
-                            self.serve(old, server);
-                        }
-                        return Err(e);
-                    }
-                }
-            }
         }
-        Ok(())
     }
 
     fn serve(&mut self, at: SocketAddr, server: Server) {
@@ -137,24 +114,11 @@ mod tests {
         assert!(page.prepare(Some(second)).await.is_err());
         drop(taken);
         let turn = page.prepare(Some(second)).await.unwrap();
-        page.turn(turn).await.unwrap();
+        page.turn(turn).await;
         assert_eq!((answers(first).await, answers(second).await), (false, true));
 
-        // The same port at all addresses of this machine.
-        let wide = SocketAddr::from((Ipv4Addr::UNSPECIFIED, second.port()));
-        let turn = page.prepare(Some(wide)).await.unwrap();
-        assert!(matches!(turn, Turn::Swaps(_)));
-        page.turn(turn).await.unwrap();
-        assert!(page.at == Some(wide) && answers(second).await);
-
-        // An address that this machine does not have (RFC 5737) leaves it where it is.
-        let elsewhere = SocketAddr::from(([192, 0, 2, 1], second.port()));
-        let turn = page.prepare(Some(elsewhere)).await.unwrap();
-        assert!(page.turn(turn).await.is_err());
-        assert!(page.at == Some(wide) && answers(second).await);
-
         let turn = page.prepare(None).await.unwrap();
-        page.turn(turn).await.unwrap();
+        page.turn(turn).await;
         assert!(!answers(second).await);
     }
 }

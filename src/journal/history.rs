@@ -51,7 +51,8 @@ impl View {
     /// How many open issuances are to be told by each template.
     pub(super) fn templates(&self, book: BookId) -> Result<BTreeMap<String, u64>, JournalError> {
         const WHAT: &str = "the mails that wait";
-        let sql = "SELECT id, user, secret FROM issuance WHERE open = 1 AND database = ?1 AND message_id IS NOT NULL AND secret IS NOT NULL";
+        let sql =
+            "SELECT id, user, secret FROM issuance WHERE open = 1 AND database = ?1 AND message_id IS NOT NULL AND secret IS NOT NULL";
         let mut statement = self.db.prepare_cached(sql).reading(WHAT)?;
         let mut rows = statement.query([book.0]).reading(WHAT)?;
         let mut templates = BTreeMap::new();

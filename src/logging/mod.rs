@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tracing::{Metadata, Subscriber};
 use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, Subscriber};
 use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
@@ -248,7 +248,8 @@ fn subscriber(levels: &Levels, outputs: Vec<Output>) -> (impl Subscriber + Send 
 fn audible(levels: &Levels) -> Audible {
     let most = levels.rooms.values().copied().fold(levels.default, std::cmp::max);
     let levels = levels.clone();
-    let heard: Box<dyn Fn(&Metadata<'_>) -> bool + Send + Sync> = Box::new(move |event| *event.level() <= level_of(&levels, event.target()));
+    let heard: Box<dyn Fn(&Metadata<'_>) -> bool + Send + Sync> =
+        Box::new(move |event| *event.level() <= level_of(&levels, event.target()));
     filter_fn(heard).with_max_level_hint(LevelFilter::from_level(most))
 }
 
