@@ -35,7 +35,24 @@ fn main() -> ExitCode {
     .into()
 }
 
+/// What the daemon is told from outside while it runs.
+struct Controls {
+    volume: Volume,
+    /// `None`: not a daemon.
+    reload: Option<watch::Receiver<()>>,
+}
+
 fn with_config(path: &Path, database: Option<String>, mode: Mode) -> ExitStatus {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return failed(&e),
+    };
+    // Watched from the beginning: by itself the signal ends a process.
+    let watched = matches!(mode, Mode::Daemon).then(|| runtime.block_on(async { service::reload_signal() })).transpose();
+    let reload = match watched {
+        Ok(reload) => reload,
+        Err(e) => return failed(&e),
+    };
     let config = match Config::load(path) {
         Ok(config) => Arc::new(Config { only: database, ..config }),
         Err(problems) => {
@@ -57,23 +74,19 @@ fn with_config(path: &Path, database: Option<String>, mode: Mode) -> ExitStatus 
         Mode::Once(once) if !once.dry_run => Role::Pass,
         _ => Role::Command,
     };
-    // Dropped last, so that nothing is lost that was logged before.
+    // Dropped after all that logs, so that nothing is lost.
     let log = match logging::init(&config.log, role, &progress) {
         Ok(log) => log,
         Err(e) => return failed(&e),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return failed(&e),
-    };
-    let status = runtime.block_on(run(config, mode, &progress, log.volume()));
+    let status = runtime.block_on(run(config, mode, &progress, Controls { volume: log.volume(), reload }));
     runtime.shutdown_background();
     status
 }
 
-async fn run(config: Arc<Config>, mode: Mode, progress: &Progress, volume: Volume) -> ExitStatus {
+async fn run(config: Arc<Config>, mode: Mode, progress: &Progress, controls: Controls) -> ExitStatus {
     match mode {
-        Mode::Daemon => run_daemon(config, volume).await,
+        Mode::Daemon => run_daemon(config, controls).await,
         Mode::Once(asked) => run_once(config, &asked, progress).await,
         Mode::Explain { login } => commands::explain(&config, &login).await,
         Mode::Hold { login } => operate::hold(&config, &login).await,
@@ -86,7 +99,7 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress, volume: Volum
     }
 }
 
-async fn run_daemon(config: Arc<Config>, volume: Volume) -> ExitStatus {
+async fn run_daemon(config: Arc<Config>, controls: Controls) -> ExitStatus {
     let endless = doctor::endless(&config);
     if !endless.is_empty() {
         endless.iter().for_each(|problem| error!("{problem}"));
@@ -106,10 +119,7 @@ async fn run_daemon(config: Arc<Config>, volume: Volume) -> ExitStatus {
         })),
         Err(e) => return failed(&e),
     }
-    let source = match service::reload_signal() {
-        Ok(asked) => source(&config, &metrics, volume, asked),
-        Err(e) => return failed(&e),
-    };
+    let source = source(&config, &metrics, controls);
     let on_stderr = config.log.file.is_none();
     match daemon::run(config, metrics, stopping, source).await {
         Ok(()) => ExitStatus::Done,
@@ -122,7 +132,8 @@ async fn run_daemon(config: Arc<Config>, volume: Volume) -> ExitStatus {
 }
 
 /// The same file again.
-fn source(config: &Config, metrics: &Arc<Metrics>, volume: Volume, asked: watch::Receiver<()>) -> daemon::Source {
+fn source(config: &Config, metrics: &Arc<Metrics>, Controls { volume, reload }: Controls) -> daemon::Source {
+    let asked = reload.unwrap_or_else(|| watch::channel(()).1);
     let (path, metrics) = (config.path.clone(), metrics.clone());
     let read = move || {
         let config = Config::load(&path).map_err(|wrong| {

@@ -114,6 +114,9 @@ impl Life {
                         );
                         common.config.databases.iter().for_each(|database| common.health.failing(&database.name, &chain(&e), clock::now()));
                         pause(&common.stop, again).await;
+                        if *common.stop.borrow() {
+                            return (Ok(()), kept); // it has been told
+                        }
                     }
                     ended => return (ended, kept),
                 }
