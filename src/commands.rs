@@ -226,7 +226,10 @@ fn mode(config: &Config) -> String {
 fn why_stopped(totals: &serde_json::Value) -> String {
     match totals["message"].as_str() {
         Some(message) => message.to_owned(),
-        None => format!("policy {} is blocked: the database has no cost center {}", totals["policy"], totals["cost_center"]),
+        None => {
+            let (what, named) = if totals["role"].is_null() { ("cost center", "cost_center") } else { ("role", "role") };
+            format!("policy {} is blocked: the database has no {what} {}", totals["policy"], totals[named])
+        }
     }
 }
 

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use crate::clock;
 use crate::config::{Config, DatabaseConfig, JournalConfig};
-use crate::domain::{CostCenterRef, Template, WallClock, alike, printable};
+use crate::domain::{CostCenterRef, RoleRef, Template, WallClock, alike, printable};
 use crate::inventory::Now;
 use crate::journal::{JournalReader, Owner, folder};
 use crate::logging::chain;
 use crate::plan::density::{Crowding, Density, densities};
-use crate::plan::{Blocker, Planner, lint};
+use crate::plan::{Blocker, Missing, Planner, lint};
 use crate::reconcile;
 use crate::store::{Check, CheckVerdict, Reader};
 
@@ -52,7 +52,7 @@ async fn inspect_one(config: &Config, database: &DatabaseConfig) -> Vec<Check> {
     let reachable = !found.iter().any(|c| c.verdict == CheckVerdict::Failed);
     checks.extend(found);
     if reachable {
-        checks.extend(cost_centers(config, database, &reader).await);
+        checks.extend(places(config, database, &reader).await);
         checks.extend(pin_space(database, &reader).await);
     }
     checks
@@ -88,41 +88,54 @@ fn of_policies(config: &Config, judge: impl Fn(&DatabaseConfig) -> Vec<String>) 
     config.databases.iter().flat_map(of).collect()
 }
 
-async fn cost_centers(config: &Config, database: &DatabaseConfig, reader: &Reader) -> Vec<Check> {
+const CENTERS: &str = "cost centers";
+const ROLES: &str = "roles";
+
+/// Whether the cost centers and roles that the configuration names are there.
+async fn places(config: &Config, database: &DatabaseConfig, reader: &Reader) -> Vec<Check> {
     let wanted = reconcile::wanted(config, database);
     let places = match reader.places(&wanted).await {
         Ok(places) => places,
-        Err(error) => return vec![Check::failed("cost centers", chain(&error), "see schema_map.cost_centers in the configuration")],
+        Err(error) => return vec![Check::failed(CENTERS, chain(&error), "see schema_map.cost_centers and roles in the configuration")],
     };
     let now = Now { utc: clock::now(), wall: WallClock(0) };
     let blockers = Planner::new(&database.policies, &places, now).blockers();
     let pilot = reconcile::pilot_missing(config, &places);
     let named = config.templates.values().flat_map(Template::cost_centers).collect::<BTreeSet<_>>();
     let of_templates: Vec<_> = named.into_iter().filter(|named| places.get(named).is_none()).collect();
+    let is_role = |blocker: &&Blocker| matches!(blocker.missing, Missing::Role(_));
+    let all = |name, count: usize| Check::ok(name, format!("all {count} that the configuration names are there"));
+    let mut checks = Vec::new();
+    if pilot.is_empty() && of_templates.is_empty() && blockers.iter().all(|blocker| is_role(&blocker)) {
+        checks.push(all(CENTERS, wanted.cost_centers.len()));
+    }
+    if !wanted.roles.is_empty() && !blockers.iter().any(|blocker| is_role(&blocker)) {
+        checks.push(all(ROLES, wanted.roles.len()));
+    }
     if blockers.is_empty() && pilot.is_empty() && of_templates.is_empty() {
-        return vec![Check::ok("cost centers", format!("all {} that the configuration names are there", wanted.len()))];
+        return checks;
     }
     // Without them there is only less advice.
-    let names = reader.cost_center_names().await.unwrap_or_default();
+    let (centers, roles) = (reader.cost_center_names().await.unwrap_or_default(), reader.role_names().await.unwrap_or_default());
     let of_pilot = |place: &CostCenterRef| {
         let found = format!("the pilot names cost center {place}, which the database does not have");
-        Check::failed("cost centers", found, "create it in the print system, or correct the pilot: nobody is covered by it")
+        Check::failed(CENTERS, found, "create it in the print system, or correct the pilot: nobody is covered by it")
     };
     let of_template = |place: &&CostCenterRef| {
         let found = format!("a translation is for cost center {place}, which the database does not have");
-        Check::warning("cost centers", found, "correct it in the templates: nobody reads that translation")
+        Check::warning(CENTERS, found, "correct it in the templates: nobody reads that translation")
     };
-    let named = pilot.iter().map(of_pilot).chain(of_templates.iter().map(of_template));
-    blockers.iter().map(|blocker| blocked(blocker, &names)).chain(named).collect()
+    checks.extend(blockers.iter().map(|blocker| blocked(blocker, if is_role(&blocker) { &roles } else { &centers })));
+    checks.extend(pilot.iter().map(of_pilot).chain(of_templates.iter().map(of_template)));
+    checks
 }
 
-/// Two cost centers of one name count as none: guessing could move people into the wrong one.
-fn blocked(Blocker { policy, cost_center }: &Blocker, names: &[String]) -> Check {
-    let failed = |found: &str, advice: String| {
-        Check::failed("cost centers", format!("policy {policy} names cost center {cost_center}, {found}"), advice)
-    };
+/// Two of one name count as none: guessing could move people into the wrong cost center, or take the wrong role from them.
+fn blocked(Blocker { policy, missing }: &Blocker, names: &[String]) -> Check {
+    let check = if matches!(missing, Missing::Role(_)) { ROLES } else { CENTERS };
+    let failed = |found: &str, advice: String| Check::failed(check, format!("policy {policy} names {missing}, {found}"), advice);
     let absent = "which the database does not have";
-    let CostCenterRef::Name(name) = cost_center else {
+    let (Missing::CostCenter(CostCenterRef::Name(name)) | Missing::Role(RoleRef::Name(name))) = missing else {
         return failed(absent, "create it in the print system, or correct the number in the policy".to_owned());
     };
     if names.iter().filter(|other| *other == name).count() > 1 {

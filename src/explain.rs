@@ -16,6 +16,11 @@ pub fn explain(policies: &[Policy], planner: &Planner<'_>, user: &User, facts: &
     let _ = writeln!(out, "User {} “{}”", user.id, printable(&user.login));
     line(out, "e-mail", if user.email.is_empty() { "none".into() } else { format!("“{}”", printable(&user.email)) });
     line(out, "cost center", format!("id {}, number {}", user.cost_center.id, user.cost_center.number));
+    // Where no policy asks, they are not read.
+    if policies.iter().any(|policy| !rules::named_roles(policy).is_empty()) {
+        let roles: Vec<String> = user.roles.iter().map(|role| format!("id {role}")).collect();
+        line(out, "roles", if roles.is_empty() { "none".into() } else { roles.join(", ") });
+    }
     line(out, "cards", user.cards.to_string());
     match user.pins.as_slice() {
         [] => line(out, "PINs", "none".into()),
@@ -126,6 +131,8 @@ fn condition(which: Mismatch, selector: &Selector) -> String {
         Mismatch::Email => pattern(&selector.email),
         Mismatch::CostCenter => format!("is none of {}", list(selector.cost_center.iter().map(ToString::to_string).collect())),
         Mismatch::NotCostCenter => format!("is one of {}", list(selector.not_cost_center.iter().map(ToString::to_string).collect())),
+        Mismatch::Role => format!("is none of {}", list(selector.role.iter().map(ToString::to_string).collect())),
+        Mismatch::NotRole => format!("is one of {}", list(selector.not_role.iter().map(ToString::to_string).collect())),
         Mismatch::HasCard => format!("is not {}", selector.has_card.unwrap_or_default()),
         Mismatch::Source => format!("is none of {}", list(selector.source.clone())),
     }
@@ -184,6 +191,10 @@ fn asks(out: &mut String, policy: &Policy, planner: &Planner<'_>, index: usize, 
             Err(error) => format!("cannot be decided: {error}"),
         };
         line(out, "move to", said);
+    }
+    if let Some(role) = &policy.remove_role {
+        let found = planner.removed_role(index).map_or("which the database does not have".to_owned(), |found| format!("id {}", found.id));
+        line(out, "remove role", format!("{role}: {found}"));
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    CostCenter, CostCenterId, CostCenterRef, Credential, PinFormat, PinLength, PolicyName, StoredValue, Timestamp, UserId, WallClock,
+    CostCenter, CostCenterId, CostCenterRef, Credential, PinFormat, PinLength, PolicyName, Role, RoleId, RoleRef, StoredValue, Timestamp,
+    UserId, WallClock,
 };
 
 /// A row of `users` with its credentials, as read.
@@ -16,6 +17,8 @@ pub struct User {
     pub surname: String,
     pub standing: Standing,
     pub cost_center: Membership,
+    /// In growing order; none where no policy asks.
+    pub roles: Vec<RoleId>,
     /// Where the row came from; `None` where the map names no such column or the row leaves it empty.
     pub source: Option<String>,
     /// The PINs, in the order of their stored values.
@@ -45,6 +48,12 @@ pub enum Standing {
 pub struct Membership {
     pub id: CostCenterId,
     pub number: i64,
+}
+
+impl Membership {
+    /// The number of who is in several cost centers at once, where a link table allows that: no cost center has it, so that
+    /// nobody with it is in place. The id is the smallest of them.
+    pub const SEVERAL: i64 = -i64::MAX;
 }
 
 /// One PIN row of a user.
@@ -104,14 +113,21 @@ pub struct Now {
     pub wall: WallClock,
 }
 
-/// The cost centers that the policies name, as found: `None` is named but not there, a blocker for the policies that
-/// name it (R18).
+/// The cost centers and roles that the policies name, as found: `None` is named but not there, a blocker for the policies
+/// that name it (R18).
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Places(pub BTreeMap<CostCenterRef, Option<CostCenter>>);
+pub struct Places {
+    pub cost_centers: BTreeMap<CostCenterRef, Option<CostCenter>>,
+    pub roles: BTreeMap<RoleRef, Option<Role>>,
+}
 
 impl Places {
     pub fn get(&self, wanted: &CostCenterRef) -> Option<&CostCenter> {
-        self.0.get(wanted).and_then(Option::as_ref)
+        self.cost_centers.get(wanted).and_then(Option::as_ref)
+    }
+
+    pub fn role(&self, wanted: &RoleRef) -> Option<&Role> {
+        self.roles.get(wanted).and_then(Option::as_ref)
     }
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::domain::pattern::TooManySteps;
 use crate::domain::{
-    Alphabet, CodeLength, CostCenterRef, Credential, Limit, Mailbox, PasswordLength, Pattern, PinLength, PolicyName, Share, UserId, scatter,
+    Alphabet, CodeLength, CostCenterRef, Credential, Limit, Mailbox, PasswordLength, Pattern, PinLength, PolicyName, RoleRef, Share,
+    UserId, scatter,
 };
 
 mod brakes;
@@ -23,6 +24,8 @@ pub struct Policy {
     pub code: Option<CodeRule>,
     pub password: Option<PasswordRule>,
     pub placement: Option<Placement>,
+    /// `remove_role` (R19): taken from users who have it.
+    pub remove_role: Option<RoleRef>,
     pub notify: Notify,
     pub limits: PolicyLimits,
 }
@@ -30,7 +33,7 @@ pub struct Policy {
 impl Policy {
     /// A policy that asks for nothing excludes its users from the later ones (R1).
     pub fn excludes(&self) -> bool {
-        self.credentials().next().is_none() && self.placement.is_none()
+        self.credentials().next().is_none() && self.placement.is_none() && self.remove_role.is_none()
     }
 
     /// The kinds of credential that it gives.
@@ -39,11 +42,25 @@ impl Policy {
         Credential::ALL.into_iter().zip(given).filter(|(_, given)| *given).map(|(kind, _)| kind)
     }
 
-    /// Whether applying the policy makes it stop matching: then it stays the keeper of those whom it served (R6).
+    /// Whether applying the policy can make it stop matching, at least for some of its users: then it stays the keeper of those
+    /// whom it served (R6).
     pub fn ends_own_match(&self) -> bool {
+        let takes = self.remove_role.as_ref().is_some_and(|removed| self.selector.role.contains(removed));
+        takes || self.placement.as_ref().is_some_and(|placement| placement.targets().any(|target| self.is_outside(target)))
+    }
+
+    /// Whether it does so for everybody. Where the match demands one of several roles, who has two of them still matches.
+    pub fn always_ends_own_match(&self) -> bool {
+        let demanded = &self.selector.role;
+        let takes = self.remove_role.as_ref().is_some_and(|removed| !demanded.is_empty() && demanded.iter().all(|role| role == removed));
+        let moves = |placement: &Placement| placement.places_everybody() && placement.targets().all(|target| self.is_outside(target));
+        takes || self.placement.as_ref().is_some_and(moves)
+    }
+
+    /// Whether the match does not accept who is in this cost center.
+    fn is_outside(&self, target: &CostCenterRef) -> bool {
         let Selector { cost_center, not_cost_center, .. } = &self.selector;
-        let ends = |target: &CostCenterRef| not_cost_center.contains(target) || (!cost_center.is_empty() && !cost_center.contains(target));
-        self.placement.as_ref().is_some_and(|placement| placement.targets().all(ends))
+        not_cost_center.contains(target) || (!cost_center.is_empty() && !cost_center.contains(target))
     }
 }
 
@@ -54,6 +71,8 @@ pub struct Selector {
     pub email: Option<Pattern>,
     pub cost_center: Vec<CostCenterRef>,
     pub not_cost_center: Vec<CostCenterRef>,
+    pub role: Vec<RoleRef>,
+    pub not_role: Vec<RoleRef>,
     pub has_card: Option<bool>,
     pub source: Vec<String>,
 }
@@ -228,6 +247,7 @@ pub(crate) mod samples {
             code: None,
             password: None,
             placement: None,
+            remove_role: None,
             notify: Notify { to: Recipient::Nobody, template: None },
             limits: PolicyLimits { users_per_pass: Limit::Unlimited, replace_percent: Limit::Unlimited, min_interval: Duration::ZERO },
         }

@@ -11,8 +11,8 @@ use crate::store::{AfterImage, Store};
 
 /// What must stand in the database if the issuance was committed.
 pub fn after_image(written: &Written) -> AfterImage {
-    let Written { user, pins, gone, code, password, cost_center, issuance: _ } = written.clone();
-    AfterImage { user, pins, gone, code, password, cost_center }
+    let Written { user, pins, gone, code, password, cost_center, role_gone, issuance: _ } = written.clone();
+    AfterImage { user, pins, gone, code, password, cost_center, role_gone }
 }
 
 /// Resolves every planned batch. At start and before each pass, when the caller leads and nobody else writes.

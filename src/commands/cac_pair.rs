@@ -10,7 +10,7 @@ use super::print;
 use crate::cli::ExitStatus;
 use crate::config::Config;
 use crate::doctor;
-use crate::domain::{Code, StoredValue};
+use crate::domain::{Code, StoredValue, printable};
 use crate::logging::chain;
 use crate::store::CheckVerdict;
 
@@ -20,8 +20,10 @@ const LARGEST_BYTES: u64 = 16 << 10;
 /// Why nothing was compared. Holds nothing of what was entered.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("databases[0].cac_cipher is not configured: there is no cipher to prove → write the one that is to be tried")]
-    NoCipher,
+    #[error("the database {database} has no cac_cipher: there is no cipher to prove → write the one that is to be tried")]
+    NoCipher { database: String },
+    #[error("there are several databases, each with a cipher of its own → say which one with --database NAME")]
+    Which,
     #[error("cannot read the code and its stored form")]
     Read(#[source] io::Error),
     #[error("the input is longer than 16 KiB → a code in one line and its stored form in the next are meant")]
@@ -37,7 +39,10 @@ enum Failure {
 /// Prints one line as `doctor` does, and what to do under it.
 pub async fn cac_pair(config: &Config) -> ExitStatus {
     let proven = async {
-        let cipher = config.databases[0].cac_cipher.as_ref().ok_or(Failure::NoCipher)?; // the configuration demands exactly one
+        let mut selected = config.selected();
+        let (Some(database), None) = (selected.next(), selected.next()) else { return Err(Failure::Which) };
+        let none = || Failure::NoCipher { database: printable(&database.name).to_string() };
+        let cipher = database.cac_cipher.as_ref().ok_or_else(none)?;
         let (code, stored) = entered()?;
         Ok::<_, Failure>(doctor::cac_pair(cipher, &code, &stored).await)
     };

@@ -9,13 +9,15 @@ use super::pin::pin;
 use super::read::{Field, Section};
 use super::templates::Templates;
 use crate::domain::template::Variable;
-use crate::domain::{CostCenterRef, Pattern, PinFormat, PolicyName};
+use crate::domain::{CostCenterRef, Pattern, PinFormat, PolicyName, RoleId, RoleRef};
 use crate::policy::{Notify, Placement, Policy, PolicyLimits, Recipient, Rule, Selector};
 
 /// What of the rest of the configuration a policy is judged by.
 pub(super) struct Around<'a> {
     /// Whether the map's names of cost centers are known to be right.
     pub(super) cost_centers_verified: bool,
+    /// The same of roles; `None`: the map has none.
+    pub(super) roles_verified: Option<bool>,
     /// The same of the column of card assignment codes; `None`: the map names none.
     pub(super) puk_verified: Option<bool>,
     /// Whether `cac_cipher` is given.
@@ -53,13 +55,13 @@ fn policy(mut section: Section<'_>, around: &Around<'_>, names: &mut BTreeMap<St
     {
         field.problem(format!("`{name}` is the name of {first} already"));
     }
-    let selector = section.field("match").map_or_else(|| Some(Selector::default()), |field| selector(&field));
+    let selector = section.field("match").map_or_else(|| Some(Selector::default()), |field| selector(&field, around));
     let pin_field = section.field("pin");
     let pin = pin_field.as_ref().map(|field| pin(field, around.pin_format));
     let code = section.field("card_assignment_code").map(|field| code(&field, around));
     let password = section.field("password").map(|field| password(&field, around));
     let placement = section.field("cost_center").map(|field| placement(&field, around));
-    section.later("remove_role", "removals of roles");
+    let remove_role = section.field("remove_role").map(|field| remove_role(&field, around));
     let given =
         [(pin_field.is_some(), Variable::Pin), (code.is_some(), Variable::CardAssignmentCode), (password.is_some(), Variable::Password)];
     let made: Vec<Variable> = given.into_iter().filter(|(given, _)| *given).map(|(_, credential)| credential).collect();
@@ -73,25 +75,28 @@ fn policy(mut section: Section<'_>, around: &Around<'_>, names: &mut BTreeMap<St
         code: code.map_or(Some(None), |code| code.map(Some))?,
         password: password.map_or(Some(None), |password| password.map(Some))?,
         placement: placement.map_or(Some(None), |placement| placement.map(Some))?,
+        remove_role: remove_role.map_or(Some(None), |role| role.map(Some))?,
         notify: notify?,
         limits,
     })
 }
 
-fn selector(field: &Field<'_>) -> Option<Selector> {
+fn selector(field: &Field<'_>, around: &Around<'_>) -> Option<Selector> {
     let mut section = field.section("a mapping of conditions")?;
     let [username, email] = ["username", "email"].map(|key| section.field(key).and_then(|field| pattern(&field)));
     let [cost_center, not_cost_center] =
         ["cost_center", "not_cost_center"].map(|key| section.field(key).map_or_else(Vec::new, |field| cost_centers(&field)));
-    section.later("role", "conditions on roles");
-    section.later("not_role", "conditions on roles");
+    let [role, not_role] = ["role", "not_role"].map(|key| section.field(key).map_or_else(Vec::new, |field| roles(&field, around)));
     let has_card = section.field("has_card").and_then(|field| field.boolean());
     let source = section.field("source").map_or_else(Vec::new, |field| texts(&field, "sources, such as [INTERNAL_DATABASE]"));
     if let Some(both) = cost_center.iter().find(|one| not_cost_center.contains(one)) {
         section.problem(format!("no user can match: the cost center {both} is both demanded and excluded"));
     }
+    if let Some(both) = role.iter().find(|one| not_role.contains(one)).filter(|_| role.iter().all(|one| not_role.contains(one))) {
+        section.problem(format!("no user can match: the role {both} is both demanded and excluded"));
+    }
     section.finish();
-    Some(Selector { username, email, cost_center, not_cost_center, has_card, source })
+    Some(Selector { username, email, cost_center, not_cost_center, role, not_role, has_card, source })
 }
 
 /// A Python regular expression; `None` where it stands for everybody.
@@ -110,11 +115,44 @@ pub(super) fn cost_centers(field: &Field<'_>) -> Vec<CostCenterRef> {
 
 fn cost_center(field: &Field<'_>) -> Option<CostCenterRef> {
     let text = field.line("the name or number of a cost center")?;
-    let digits = text.strip_prefix('-').unwrap_or(&text);
-    match text.parse() {
-        Ok(number) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(CostCenterRef::Number(number)),
-        _ => Some(CostCenterRef::Name(text)),
+    Some(number(&text).map_or(CostCenterRef::Name(text), CostCenterRef::Number))
+}
+
+/// What is written in digits, with a minus in front of them or not.
+fn number(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    text.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn roles(field: &Field<'_>, around: &Around<'_>) -> Vec<RoleRef> {
+    let items = field.list("roles by name or number, such as [Visitors, 12]").unwrap_or_default();
+    if !items.is_empty() {
+        mapped(field, around);
     }
+    items.iter().filter_map(role).collect()
+}
+
+fn role(field: &Field<'_>) -> Option<RoleRef> {
+    let text = field.line("the name or number of a role")?;
+    Some(number(&text).map_or(RoleRef::Name(text), |id| RoleRef::Id(RoleId(id))))
+}
+
+/// Notes it where the map has no roles.
+fn mapped(field: &Field<'_>, around: &Around<'_>) {
+    if around.roles_verified.is_none() {
+        field.problem("the schema map has no roles; say in schema_map.roles where they are");
+    }
+}
+
+fn remove_role(field: &Field<'_>, around: &Around<'_>) -> Option<RoleRef> {
+    mapped(field, around);
+    if around.roles_verified == Some(false) {
+        field.problem(
+            "a removal deletes through names that are a guess of the profile; compare schema_map.roles with the database, then say \
+             roles: {verified: true} there",
+        );
+    }
+    role(field)
 }
 
 pub(super) fn texts(field: &Field<'_>, of: &str) -> Vec<String> {
@@ -213,8 +251,8 @@ fn notify(policy: &mut Section<'_>, around: &Around<'_>, made: &[Variable]) -> O
             Some(None) | None => {}
         }
     }
-    // Without a template there is nothing to send.
-    let to = if template.is_none() && !made.is_empty() { Recipient::Nobody } else { to };
+    // Without a template there is nothing to send, and without a transport nowhere to.
+    let to = if around.transport_is_none || (template.is_none() && !made.is_empty()) { Recipient::Nobody } else { to };
     Some(Notify { to, template })
 }
 

@@ -369,16 +369,6 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// One of the words `now`; those of `later` versions are known, and refused.
-    pub(super) fn word<T: Copy>(&self, now: &[(&str, T)], later: &[&str]) -> Option<T> {
-        if self.scalar().is_some_and(|text| later.contains(&text)) {
-            let words: Vec<&str> = now.iter().map(|(word, _)| *word).collect();
-            self.problem(format!("{} is not yet supported; expected {}", self.found(), one_of(&words)));
-            return None;
-        }
-        self.choice(now)
-    }
-
     /// The items; a lone scalar is no list.
     pub(super) fn list(&self, of: &str) -> Option<Vec<Field<'a>>> {
         let Data::List(items) = &self.node.data else { return self.misfit(format!("a list of {of}")) };

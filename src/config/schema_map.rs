@@ -12,7 +12,8 @@ pub struct SchemaMap {
     pub users: UsersMap,
     pub cards: CardsMap,
     pub cost_centers: CostCentersMap,
-    // roles: validated, but nothing reads it yet
+    /// Absent: there are no roles.
+    pub roles: Option<RolesMap>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -97,14 +98,49 @@ pub enum Zone {
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct CostCentersMap {
+    /// `users` itself where cost centers are rows of it.
     pub table: String,
     pub id: String,
     pub number: String,
     pub name: String,
-    /// Columns of `users` that name the user's cost center.
-    pub member_id: String,
-    /// Absent where users hold the id alone (SafeQ 5): the number is then that of the cost center's own row.
-    pub member_number: Option<String>,
+    /// Which rows of the table are cost centers; absent: all.
+    pub rows: Option<Test>,
+    pub member: Member,
     /// A move writes through these names: refused while `false`.
+    pub verified: bool,
+}
+
+/// Where it stands which cost center a user is in.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Member {
+    /// In columns of `users`.
+    Column {
+        id: String,
+        /// Absent where users hold the id alone (SafeQ 5): the number is then that of the cost center's own row.
+        number: Option<String>,
+    },
+    /// In a row of a table of its own. The number is that of the cost center's own row.
+    Link(LinkMap),
+}
+
+/// A table of which each row ties a user to something: a cost center, a role.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkMap {
+    pub table: String,
+    pub user: String,
+    /// The column with the id of what the user is tied to.
+    pub to: String,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct RolesMap {
+    /// `users` itself where roles are rows of it.
+    pub table: String,
+    pub id: String,
+    pub name: String,
+    /// Which rows of the table are roles; absent: all.
+    pub rows: Option<Test>,
+    pub link: LinkMap,
+    /// A removal deletes through these names: refused while `false`.
     pub verified: bool,
 }

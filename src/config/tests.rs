@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::schema_map::{CostCentersMap, ExpiresKind, Test, UsersMap, Value, Zone};
+use super::schema_map::{CostCentersMap, ExpiresKind, LinkMap, Member, RolesMap, Test, UsersMap, Value, Zone};
 use super::*;
 use crate::domain::template::Variable;
 use crate::domain::{CostCenterRef, Share};
@@ -256,8 +256,11 @@ fn the_profile_safeq6_is_that_of_the_reference() {
     assert!(!safeq6.cost_centers.verified);
     let sandbox = map("sandbox", "null");
     assert!(sandbox.cost_centers.verified);
-    let users = UsersMap { puk: safeq6.users.puk.clone(), ..sandbox.users };
-    assert_eq!(SchemaMap { users, cost_centers: CostCentersMap { verified: false, ..sandbox.cost_centers }, ..sandbox }, safeq6);
+    let roles = |verified| sandbox.roles.clone().map(|roles| RolesMap { verified, ..roles });
+    assert_eq!(sandbox.roles, roles(true));
+    let cost_centers = CostCentersMap { verified: false, ..sandbox.cost_centers.clone() };
+    let users = UsersMap { puk: safeq6.users.puk.clone(), ..sandbox.users.clone() };
+    assert_eq!(SchemaMap { users, cost_centers, roles: roles(false), ..sandbox }, safeq6);
 }
 
 #[test]
@@ -282,9 +285,29 @@ fn overrides_change_only_what_they_name() {
 #[test]
 fn users_of_safeq5_hold_the_id_of_their_cost_center_alone() {
     let shipped = map("safeq5", "{}");
-    assert_eq!((shipped.users.source, shipped.cost_centers.member_number), (None, None));
+    let member = |number: Option<&str>| Member::Column { id: "ou_id".to_owned(), number: number.map(str::to_owned) };
+    assert_eq!((shipped.users.source, shipped.cost_centers.member), (None, member(None)));
     let named = map("safeq5", "{cost_centers: {member: {number_column: ou_number}}}");
-    assert_eq!(named.cost_centers.member_number.as_deref(), Some("ou_number"));
+    assert_eq!(named.cost_centers.member, member(Some("ou_number")));
+}
+
+#[test]
+fn each_model_of_cost_centers_and_roles_says_where_they_are() {
+    let link = |to: &str| LinkMap { table: "links".to_owned(), user: "u".to_owned(), to: to.to_owned() };
+    let rows = map(
+        "safeq6",
+        "{cost_centers: {model: users_rows, number: ou_number, name: surname, where: {bits_set: {column: flag, mask: 16384}}}}",
+    );
+    let centers = &rows.cost_centers;
+    assert_eq!((centers.table.as_str(), centers.number.as_str(), centers.name.as_str()), ("users", "ou_number", "surname"));
+    assert_eq!(centers.rows, Some(Test::BitsSet { column: "flag".to_owned(), mask: 16_384 }));
+    assert_eq!(centers.member, map("safeq6", "null").cost_centers.member);
+    let linked = map("safeq6", "{cost_centers: {model: link_table, link: {table: links, user: u, cost_center: c}}}").cost_centers;
+    assert_eq!((linked.table.as_str(), linked.rows, linked.member), ("ou", None, Member::Link(link("c"))));
+    let roles = map("safeq6", "{roles: {model: table, table: roles, id: key, name: title, link: {table: links, user: u, role: r}}}").roles;
+    let table = RolesMap { table: "roles".into(), id: "key".into(), name: "title".into(), rows: None, link: link("r"), verified: false };
+    assert_eq!(roles, Some(table));
+    assert_eq!(map("safeq6", "{roles: null}").roles, None);
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
     let around = |database: Option<&DatabaseConfig>| Around {
         // A map that could not be read has problems enough.
         cost_centers_verified: database.is_none_or(|database| database.map.cost_centers.verified),
+        roles_verified: database.map_or(Some(true), |database| database.map.roles.as_ref().map(|roles| roles.verified)),
         puk_verified: database.map_or(Some(true), |database| database.map.users.puk.as_ref().map(|puk| puk.verified)),
         has_cipher: database.is_none_or(|database| database.cac_cipher.is_some()),
         has_password_column: database.is_none_or(|database| database.map.users.password.is_some()),

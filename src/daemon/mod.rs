@@ -185,8 +185,8 @@ impl Shared {
             }
         }
         for blocker in &report.blockers {
-            if said.is_new(format!("blocker {} {}", blocker.policy, blocker.cost_center)) {
-                error!(policy = %blocker.policy, "Policy {} is blocked: the database has no cost center {} → create it in the print system, or correct the policy; `credkeeper doctor` names those that are spelled nearly so", blocker.policy, blocker.cost_center);
+            if said.is_new(format!("blocker {} {}", blocker.policy, blocker.missing)) {
+                error!(policy = %blocker.policy, "Policy {} is blocked: the database has no {} → create it in the print system, or correct the policy; `credkeeper doctor` names those that are spelled nearly so", blocker.policy, blocker.missing);
             }
         }
         for refusal in &report.refusals {

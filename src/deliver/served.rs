@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
 use crate::domain::Timestamp;
@@ -83,6 +83,7 @@ pub(super) struct Looked {
 #[derive(Default)]
 pub(super) struct Looks {
     at_work: JoinSet<Looked>,
+    books: HashMap<task::Id, BookId>,
     /// How many mails wait for the answer.
     mails: HashMap<BookId, usize>,
     /// After a failure, not before then; `None`: not in this run.
@@ -107,25 +108,31 @@ impl Looks {
         let (book, database, store) = (served.journal.book(), served.database.clone(), served.store.clone());
         let images: Vec<AfterImage> = mails.iter().flat_map(standing::images).collect();
         self.mails.insert(book, mails.len());
-        self.at_work.spawn(async move {
+        let task = self.at_work.spawn(async move {
             let stands = store.reader().present(&images).await;
             Looked { database, book, mails, stands }
         });
+        self.books.insert(task.id(), book);
     }
 
     /// The next answer; never while there is nothing to wait for.
     pub(super) async fn next(&mut self) -> Looked {
         loop {
-            match self.at_work.join_next().await {
-                Some(Ok(looked)) => {
-                    self.mails.remove(&looked.book);
+            match self.at_work.join_next_with_id().await {
+                Some(Ok((task, looked))) => {
+                    self.done(task);
                     return looked;
                 }
-                // One that ended by itself told nothing; its mails are still due in the journal.
-                Some(Err(_)) if self.at_work.is_empty() => self.mails.clear(),
-                Some(Err(_)) => {}
+                // It told nothing; its mails are still due in the journal.
+                Some(Err(ended_by_itself)) => self.done(ended_by_itself.id()),
                 None => std::future::pending().await,
             }
+        }
+    }
+
+    fn done(&mut self, task: task::Id) {
+        if let Some(book) = self.books.remove(&task) {
+            self.mails.remove(&book);
         }
     }
 

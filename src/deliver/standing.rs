@@ -25,7 +25,7 @@ pub(super) fn images(mail: &PendingMail) -> Vec<AfterImage> {
 pub(super) fn keep(mail: &mut PendingMail, stands: &mut impl Iterator<Item = bool>) -> bool {
     let mut stands = || stands.next().unwrap_or(false);
     if mail.pin.is_some() && !stands() {
-        mail.pin = None;
+        (mail.pin, mail.expires) = (None, None);
     }
     if mail.code.is_some() && !stands() {
         mail.code = None;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::{CostCenterRef, Mailbox, Timestamp, printable};
+use crate::plan::Missing;
 use crate::plan::limits::LimitKind;
 use crate::plan::tripwires::{Stop, Tripwire};
 use crate::report::{PassKind, Report};
@@ -33,7 +34,7 @@ pub(super) enum Subject {
     Pass,
     Tripwire(Tripwire),
     Limit(String, LimitKind),
-    Blocker(String, CostCenterRef),
+    Blocker(String, Missing),
     Pilot(CostCenterRef),
     Failed(String),
     Undeliverable,
@@ -129,6 +130,7 @@ impl Incidents {
     pub(super) fn report(&mut self, report: &Report, now: Timestamp) {
         let of = report.database.as_str();
         self.over(of, &Subject::Database, now);
+        self.over(of, &Subject::Fatal, now);
         match &report.error {
             Some(error) => self.lasts(of, Subject::Pass, format!("passes end early: {error}"), now),
             None => self.over(of, &Subject::Pass, now),
@@ -140,8 +142,8 @@ impl Incidents {
             found(Subject::Limit(refusal.policy.0.clone(), refusal.limit), refusal.to_string());
         }
         for blocker in &report.blockers {
-            let sentence = format!("policy {} is blocked: the database has no cost center {}", blocker.policy, blocker.cost_center);
-            found(Subject::Blocker(blocker.policy.0.clone(), blocker.cost_center.clone()), sentence);
+            let sentence = format!("policy {} is blocked: the database has no {}", blocker.policy, blocker.missing);
+            found(Subject::Blocker(blocker.policy.0.clone(), blocker.missing.clone()), sentence);
         }
         for place in &report.pilot_missing {
             let sentence = format!("the pilot names cost center {place}, which the database does not have: nobody is covered by it");

@@ -1,4 +1,4 @@
-//! Identities: of users and cost centers in the print system, of passes and issuances in ours.
+//! Identities: of users, cost centers and roles in the print system, of passes and issuances in ours.
 
 use std::fmt;
 
@@ -9,6 +9,10 @@ pub struct UserId(pub i64);
 /// The key of a cost center, as `users` refers to it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CostCenterId(pub i64);
+
+/// The key of a role, as the links between users and roles refer to it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RoleId(pub i64);
 
 /// The journal's number of one issuance: one user's changes in one transaction, and the one mail about them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -37,18 +41,41 @@ pub struct CostCenter {
     pub name: String,
 }
 
+/// How a configuration names a role: by its id where the text is a number, else by name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum RoleRef {
+    Id(RoleId),
+    Name(String),
+}
+
+/// A role that exists.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Role {
+    pub id: RoleId,
+    pub name: String,
+}
+
 macro_rules! display {
     ($($t:ty),*) => { $(impl fmt::Display for $t {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { self.0.fmt(f) }
     })* };
 }
-display!(UserId, CostCenterId, IssuanceId, PolicyName, PassId);
+display!(UserId, CostCenterId, RoleId, IssuanceId, PolicyName, PassId);
 
 impl fmt::Display for CostCenterRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CostCenterRef::Number(n) => write!(f, "{n}"),
             CostCenterRef::Name(n) => write!(f, "“{n}”"),
+        }
+    }
+}
+
+impl fmt::Display for RoleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RoleRef::Id(id) => id.fmt(f),
+            RoleRef::Name(n) => write!(f, "“{n}”"),
         }
     }
 }

@@ -23,7 +23,7 @@ pub use cipher::{Cipher, CodeCipher};
 pub use code::CodeLength;
 pub use credential::{Credential, Each};
 pub use encoding::PasswordEncoding;
-pub use ids::{CostCenter, CostCenterId, CostCenterRef, IssuanceId, PassId, PolicyName, UserId};
+pub use ids::{CostCenter, CostCenterId, CostCenterRef, IssuanceId, PassId, PolicyName, Role, RoleId, RoleRef, UserId};
 pub use mailbox::Mailbox;
 pub use password::{Alphabet, PasswordLength};
 pub use pattern::{Pattern, TooManySteps};

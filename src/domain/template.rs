@@ -61,7 +61,8 @@ pub struct Values<'a> {
     pub name: &'a str,
     pub surname: &'a str,
     pub cost_center: &'a str,
-    /// As it is to be read by the user; absent reads "never".
+    /// As it is to be read by the user. Absent reads "never" of a PIN that is told; where none is told, parts that name it are
+    /// left out.
     pub expires: Option<String>,
     pub policy: &'a str,
 }
@@ -90,7 +91,8 @@ impl Template {
     /// HTML with a line end.
     pub fn render(&self, values: &Values<'_>) -> Rendered {
         // A credential in a subject is a configuration error, so that the subject is never left out.
-        let subject = self.subject.render(values, one_line).unwrap_or_default();
+        let end = values.get(Variable::Expires).unwrap_or_default().to_owned();
+        let subject = self.subject.render(&Values { expires: Some(end), ..values.clone() }, one_line).unwrap_or_default();
         Rendered {
             subject: one_line(&subject).trim().to_owned(),
             text: joined(&self.parts, values, one_line, "\n\n"),
@@ -164,7 +166,7 @@ impl Values<'_> {
             Variable::Name => Some(self.name),
             Variable::Surname => Some(self.surname),
             Variable::CostCenter => Some(self.cost_center),
-            Variable::Expires => Some(self.expires.as_deref().unwrap_or("never")),
+            Variable::Expires => self.expires.as_deref().or(self.pin.map(|_| "never")),
             Variable::Policy => Some(self.policy),
         }
     }
@@ -317,7 +319,12 @@ mod tests {
 
     #[test]
     fn no_expiry_reads_never() {
-        assert_eq!(template("s", &["Valid until: {{ expires }}"]).render(&VALUES).text, "Valid until: never");
+        let pin = Pin::new("012345".to_owned());
+        let template = template("Until {{ expires }}", &["Valid until: {{ expires }}", "always"]);
+        let mail = template.render(&Values { pin: Some(&pin), ..VALUES });
+        assert_eq!((mail.subject.as_str(), mail.text.as_str()), ("Until never", "Valid until: never\n\nalways"));
+        let mail = template.render(&VALUES);
+        assert_eq!((mail.subject.as_str(), mail.text.as_str()), ("Until", "always"), "of no PIN no end is told");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::book::Book;
 use super::error::JournalError;
 use super::{Announcement, ExistingPin, NewIssuance};
 use crate::domain::pin::digest_of;
-use crate::domain::{Code, CostCenter, CostCenterId, IssuanceId, Key, Mailbox, Password, Pin, StoredValue, UserId, WallClock};
+use crate::domain::{Code, CostCenter, CostCenterId, IssuanceId, Key, Mailbox, Password, Pin, RoleId, StoredValue, UserId, WallClock};
 use crate::seal::{Fingerprints, SealError, Sealer, derive};
 
 /// The journal's keys at work.
@@ -33,6 +33,8 @@ pub(super) struct Before {
     /// The PINs that the change was about.
     pub(super) pins: Vec<StoredValue>,
     pub(super) moved_to: Option<CostCenter>,
+    /// The role that was taken away.
+    pub(super) role: Option<RoleId>,
 }
 
 const SECRET: &[u8] = b"credkeeper journal secret";
@@ -105,13 +107,13 @@ impl Seals {
         self.sealed(SECRET, id, new.user, room + 512, &out).map(Some)
     }
 
-    /// What stood there before and what was moved, kept after delivery so that a pass can be undone (R28). `None`: nothing was
-    /// there and nothing was moved.
+    /// What stood there before, what was moved and which role went, kept after delivery so that a pass can be undone (R28). `None`: nothing was
+    /// there, nothing was moved and no role went.
     pub(super) fn before(&self, id: IssuanceId, new: &NewIssuance) -> Result<Option<Vec<u8>>, JournalError> {
         let replaced = new.before();
         let code = new.code.as_ref().map(|code| code.replaced.as_ref().map(StoredValue::expose));
         let password = new.password.as_ref().map(|password| password.replaced.as_ref().map(StoredValue::expose));
-        if replaced.is_empty() && new.moved.is_none() && code.is_none() && password.is_none() {
+        if replaced.is_empty() && new.moved.is_none() && new.role_removed.is_none() && code.is_none() && password.is_none() {
             return Ok(None);
         }
         let out = BeforeOut {
@@ -119,8 +121,10 @@ impl Seals {
             moved: new.moved.as_ref().map(|(from, to)| (from.id.0, from.number, to.id.0, to.number, to.name.as_str())),
             code,
             password,
+            role: new.role_removed.as_ref().map(|role| (role.id.0, role.name.as_str())),
         };
-        let room = new.moved.as_ref().map_or(0, |(_, to)| to.name.len() + 64);
+        let room =
+            new.moved.as_ref().map_or(0, |(_, to)| to.name.len() + 64) + new.role_removed.as_ref().map_or(0, |role| role.name.len() + 32);
         self.sealed(BEFORE, id, new.user, room + 128 * (replaced.len() + 3), &out).map(Some)
     }
 
@@ -175,6 +179,7 @@ impl Seals {
         Ok(Before {
             pins: back.replaced.into_iter().map(|(value, _)| StoredValue::new(value)).collect(),
             moved_to: back.moved.map(|(_, _, to, number, name)| CostCenter { id: CostCenterId(to), number, name }),
+            role: back.role.map(|(id, _)| RoleId(id)),
         })
     }
 
@@ -233,6 +238,9 @@ struct BeforeOut<'a> {
     code: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<Option<&'a str>>,
+    /// Id and name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<(i64, &'a str)>,
 }
 
 #[derive(Deserialize)]
@@ -280,6 +288,8 @@ struct TemplateName {
 struct BeforeIn {
     replaced: Vec<(String, Option<i64>)>,
     moved: Option<(i64, i64, i64, i64, String)>,
+    #[serde(default)]
+    role: Option<(i64, String)>,
 }
 
 fn pin<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Pin>, D::Error> {
@@ -293,6 +303,7 @@ fn stored<'de, D: Deserializer<'de>>(from: D) -> Result<Option<StoredValue>, D::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Role;
     use crate::journal::tests::{announced, renewed};
 
     #[test]
@@ -312,6 +323,11 @@ mod tests {
             r#"{"replaced":[["PINold",1000]],"moved":[5,50,6,60,"Has \"PIN\""]}"#,
             "the before-image holds what undo needs"
         );
+        let gone = Some(Role { id: RoleId(31), name: "Visitor".to_owned() });
+        let with_role = seals.before(id, &NewIssuance { role_removed: gone, ..announced(7, "1357") }).unwrap().unwrap();
+        assert_eq!(seals.open_before(id, user, &with_role).unwrap().role, Some(RoleId(31)));
+        let plain = seals.opened(BEFORE, id, user, &with_role).unwrap();
+        assert_eq!(std::str::from_utf8(&plain).unwrap(), r#"{"replaced":[],"moved":null,"role":[31,"Visitor"]}"#);
         for (other_id, other_user) in [(IssuanceId(5), user), (id, UserId(8))] {
             assert!(matches!(seals.open_secret(other_id, other_user, mid(), &secret), Err(JournalError::Unseal { .. })));
             assert!(matches!(seals.open_before(other_id, other_user, &before), Err(JournalError::Unseal { .. })));

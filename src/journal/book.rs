@@ -80,7 +80,12 @@ impl Writer {
                 }
                 Some(_) => Ok(()),
                 None => tx
-                    .execute("INSERT INTO database (name, salt, identity) VALUES (?1, ?1, ?2)", params![owner.name, owner.identity])
+                    .execute(
+                        // The salt of a book that was renamed since is not to be used again.
+                        "INSERT INTO database (name, salt, identity) VALUES (?1, \
+                         ?1 || CASE WHEN EXISTS (SELECT 1 FROM database WHERE salt = ?1) THEN ' ' || hex(randomblob(8)) ELSE '' END, ?2)",
+                        params![owner.name, owner.identity],
+                    )
                     .map(|_| ()),
             }
             .writing(WHAT)?;
@@ -129,6 +134,10 @@ fn found(db: &Connection, owners: &[Owner], owner: &Owner) -> Result<Option<Book
     let mut orphaned = alike.into_iter().filter(|(_, name, _, _)| !owners.iter().any(|other| other.name == *name));
     let renamed_from = orphaned.next();
     // Of several nobody can tell which one it was, nor whose it is now where several names are new.
-    let rivals = owners.iter().filter(|other| other.identity == owner.identity).count();
+    let mut named = db.prepare_cached("SELECT 1 FROM database WHERE name = ?1").reading(WHAT)?;
+    let mut rivals = 0;
+    for other in owners.iter().filter(|other| other.identity == owner.identity) {
+        rivals += usize::from(!named.exists([&other.name]).reading(WHAT)?);
+    }
     Ok(renamed_from.filter(|_| orphaned.next().is_none() && rivals == 1))
 }

@@ -98,7 +98,9 @@ impl JournalError {
         const LOST: &str = "put back the key that it was made with, from a backup; only if that is gone for good, move the journal away: then the \
                             mails that wait in it are never sent, and those users need a new PIN";
         Some(match self {
-            JournalError::Older { .. } => "run a pass (--once or the daemon): it brings the journal up to date",
+            JournalError::Older { .. } => {
+                "run a pass that changes something (--once, or the daemon, with mode: enforce): it brings the journal up to date"
+            }
             JournalError::Locked { .. } => "wait until that instance has ended, or end it; `credkeeper status` works beside it",
             JournalError::Key(KeyFileError::Malformed { .. }) => {
                 "put the right file back from a backup: a key is one line of 64 hexadecimal digits"

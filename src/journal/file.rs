@@ -129,7 +129,6 @@ DROP INDEX issuance_replaced;
 CREATE UNIQUE INDEX issuance_one_open ON issuance (database, user) WHERE open = 1;
 CREATE INDEX issuance_user ON issuance (database, user);
 CREATE INDEX issuance_queue ON issuance (database, lane, next_attempt) WHERE open = 1;
-CREATE INDEX issuance_replaced ON issuance (database, policy) WHERE replaced > 0;
 ALTER TABLE hold RENAME TO hold_of_one;
 CREATE TABLE hold (
     database INTEGER NOT NULL, user INTEGER NOT NULL, login TEXT NOT NULL, since INTEGER NOT NULL, reason TEXT NOT NULL,

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::{Params, Row};
 
 use super::error::{Doing, JournalError};
-use super::issue::{KIND_CODE, KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PASSWORD, KIND_PIN, state_of};
+use super::issue::{
+    KIND_CODE, KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PASSWORD, KIND_PIN, KIND_ROLE_REMOVED, state_of,
+};
 use super::state::State;
 use super::{BookId, View};
 use crate::domain::{IssuanceId, PassId, PolicyName, Timestamp, UserId, WallClock};
@@ -43,7 +45,7 @@ impl View {
 
     /// Issuances whose mail is not accepted yet, or never will be; oldest first.
     pub(super) fn unfinished(&self, book: BookId, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
-        let condition = "WHERE i.database = ?1 AND coalesce(i.state, b.state) IN (?2, ?3, ?4) ORDER BY i.id LIMIT ?5";
+        let condition = "WHERE +i.database = ?1 AND coalesce(i.state, b.state) IN (?2, ?3, ?4) ORDER BY i.id LIMIT ?5";
         let [planned, committed, undeliverable] = [State::Planned, State::Committed, State::Undeliverable].map(State::as_str);
         self.history(condition, (book.0, planned, committed, undeliverable, limit as i64))
     }
@@ -84,7 +86,7 @@ impl View {
     }
 }
 
-const CHANGES: [(i64, &str); 7] = [
+const CHANGES: [(i64, &str); 8] = [
     (KIND_PIN, "PIN issued"),
     (KIND_CODE, "card assignment code issued"),
     (KIND_PASSWORD, "password issued"),
@@ -92,6 +94,7 @@ const CHANGES: [(i64, &str); 7] = [
     (KIND_EXPIRED, "PIN ended"),
     (KIND_DELETED, "PIN removed"),
     (KIND_MOVED, "moved"),
+    (KIND_ROLE_REMOVED, "role removed"),
 ];
 
 fn told(row: &Row<'_>, state: State) -> Result<HistoryRow, rusqlite::Error> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{Code, CostCenter, Each, Mailbox, Password, Pin, PolicyName, StoredValue, Timestamp, UserId, WallClock};
+use crate::domain::{Code, CostCenter, Each, Mailbox, Password, Pin, PolicyName, Role, StoredValue, Timestamp, UserId, WallClock};
 use crate::inventory::{Membership, StoredPin};
 
 /// One user's changes in one transaction, and the one mail about them, as handed over before COMMIT.
@@ -17,6 +17,7 @@ pub struct NewIssuance {
     /// A valid PIN that was there already and is told with the rest (R16).
     pub existing: Option<ExistingPin>,
     pub moved: Option<(Membership, CostCenter)>,
+    pub role_removed: Option<Role>,
     /// `None`: nobody is told (no credential, or `notify.to: none`).
     pub announcement: Option<Announcement>,
     /// When the user was first seen due in this pass.

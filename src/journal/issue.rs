@@ -7,7 +7,7 @@ use super::book::Book;
 use super::error::{Doing, JournalError};
 use super::state::{Event, State, next};
 use super::{BatchId, BookId, Lane, NewIssuance, PinWritten, View, Writer, file, freed};
-use crate::domain::{CostCenter, Credential, IssuanceId, PassId, StoredValue, Timestamp, UserId, WallClock};
+use crate::domain::{CostCenter, Credential, IssuanceId, PassId, RoleId, StoredValue, Timestamp, UserId, WallClock};
 
 /// Bits of `issuance.kinds`.
 pub(super) const KIND_PIN: i64 = 1;
@@ -18,6 +18,8 @@ pub(super) const KIND_MOVED: i64 = 8;
 pub(super) const KIND_EXTENDED: i64 = 16;
 pub(super) const KIND_EXPIRED: i64 = 32;
 pub(super) const KIND_DELETED: i64 = 64;
+/// A role removed.
+pub(super) const KIND_ROLE_REMOVED: i64 = 128;
 /// A code took the place of another one, which our ledger did not foresee.
 pub(super) const KIND_CODE_REPLACED: i64 = 512;
 /// The same of a password.
@@ -53,6 +55,8 @@ pub struct Written {
     pub code: Option<StoredValue>,
     pub password: Option<StoredValue>,
     pub cost_center: Option<CostCenter>,
+    /// A role that the user must not have any more.
+    pub role_gone: Option<RoleId>,
 }
 
 /// Which issuances of a batch are in the database.
@@ -209,8 +213,16 @@ impl View {
             Some(blob) => self.seals.open_before(issuance, user, &blob)?,
             None => Before::default(),
         };
-        let mut written =
-            Written { issuance, user, pins: Vec::new(), gone: Vec::new(), code: None, password: None, cost_center: before.moved_to };
+        let mut written = Written {
+            issuance,
+            user,
+            pins: Vec::new(),
+            gone: Vec::new(),
+            code: None,
+            password: None,
+            cost_center: before.moved_to,
+            role_gone: before.role,
+        };
         if let Some(blob) = secret {
             let secret = self.seals.open_secret(issuance, user, row.get(3).reading(WHAT)?, &blob)?;
             written.pins = secret.stored.into_iter().map(|stored| (stored, expires)).collect();
@@ -232,6 +244,7 @@ fn other_kinds(new: &NewIssuance) -> i64 {
         (new.code.is_some(), KIND_CODE),
         (new.password.is_some(), KIND_PASSWORD),
         (new.moved.is_some(), KIND_MOVED),
+        (new.role_removed.is_some(), KIND_ROLE_REMOVED),
         (new.replaced_unexpected[Credential::Code] > 0, KIND_CODE_REPLACED),
         (new.replaced_unexpected[Credential::Password] > 0, KIND_PASSWORD_REPLACED),
     ];

@@ -384,8 +384,9 @@ impl JournalReader {
     }
 
     /// Users whose newest credential of ours of this kind was issued at or before `until`, in order: whom age may make due.
-    pub async fn issued_until(&self, kind: Credential, until: Timestamp) -> Result<Vec<UserId>, JournalError> {
-        self.look(move |view, book| view.issued_until(book.id, kind, until)).await
+    /// `above`: only of users above this id.
+    pub async fn issued_until(&self, kind: Credential, until: Timestamp, above: Option<UserId>) -> Result<Vec<UserId>, JournalError> {
+        self.look(move |view, book| view.issued_until(book.id, kind, until, above)).await
     }
 
     /// The hold of this user, if there is one.

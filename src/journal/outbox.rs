@@ -250,6 +250,7 @@ impl View {
                 code: code_stored,
                 password: password_stored,
                 cost_center: None,
+                role_gone: None,
             },
         }))
     }

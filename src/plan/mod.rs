@@ -23,7 +23,7 @@ mod step;
 mod tests;
 pub mod tripwires;
 
-pub use rules::{Blocker, Mismatch, Planner};
+pub use rules::{Blocker, Mismatch, Missing, Planner};
 pub use step::{PinStep, Step};
 
 use rules::{Need, PasswordStep};
@@ -83,6 +83,7 @@ codes!(
         PasswordRewritten = "password_rewritten", "the policy gives a new password at each selection";
         PolicyLeft = "policy_left", "no policy owns the user any more";
         CostCenterDiffers = "cost_center_differs", "the user is not in the policy's cost center";
+        RoleHeld = "role_held", "the user has the role that the policy takes away";
     }
 );
 codes!(
@@ -100,7 +101,7 @@ codes!(
         Held = "held", "the user is on hold until released";
         HeldBack = "held_back", "the pilot in the configuration does not name the user";
         DeliveryPending = "delivery_pending", "the mail about the last change has not been accepted yet";
-        Blocked = "blocked", "the policy names a cost center that the database does not have";
+        Blocked = "blocked", "the policy names a cost center or a role that the database does not have";
         TooSoon = "too_soon", "the last credential was generated less than min_interval ago";
         NoAddress = "no_address", "the user has no mail address where the policy looks for one";
         BadAddress = "bad_address", "what stands where the policy looks for a mail address is not a deliverable one";

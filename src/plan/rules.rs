@@ -4,20 +4,21 @@
 //! |---|---|---|
 //! | 1 | is the row somebody at all (R5)? | no: untouched |
 //! | 2 | which policy owns the user: the first that matches, or an earlier keeper (R1, R6)? | one that asks for nothing: untouched; none: what the last one says of leaving (R12), else untouched |
-//! | 3 | what do the PINs need (R10, R11; `pins.rs`), the code and the password (R14, R15; `renewal.rs`), and is the user to be moved (R18)? | nothing: settled |
+//! | 3 | what do the PINs need (R10, R11; `pins.rs`), the code and the password (R14, R15; `renewal.rs`), is the user to be moved (R18), and does he have the role to be removed (R19)? | nothing: settled |
 //! | 4 | would another policy change the user again after that (R13)? | failed |
-//! | 5 | outside of the pilot (R36)? on hold (R25)? mail still open (I4)? a place missing (R18)? too soon (R24)? nobody to tell (R4)? | skipped |
+//! | 5 | outside of the pilot (R36)? on hold (R25)? mail still open (I4)? a place or a role missing (R18)? too soon (R24)? nobody to tell (R4)? | skipped |
 //! | 6 | | due |
 //!
 //! Needs are asked before obstacles, so that a user who needs nothing is never reported as skipped. A pattern that cannot be
 //! decided in its steps (R2) makes the user fail under its policy: who comes after it in the list is not known then.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use super::{Also, Failure, PinAction, PinStep, Reason, Skip, Step, Untouched, Verdict, pilot, pins, renewal};
 use crate::domain::mailbox::NotAMailbox;
 use crate::domain::pattern::TooManySteps;
-use crate::domain::{CostCenter, CostCenterRef, Mailbox, PolicyName, StoredValue, WallClock};
+use crate::domain::{CostCenter, CostCenterRef, Credential, Mailbox, PolicyName, Role, RoleId, RoleRef, StoredValue, WallClock};
 use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPassword, StoredPin, User};
 use crate::policy::{Pilot, PinRewrite, PinRule, Placement, Policy, Recipient, Rewrite, Selector};
 
@@ -27,15 +28,31 @@ pub struct Planner<'a> {
     places: &'a Places,
     now: Now,
     pilot: Option<&'a Pilot>,
-    /// Every cost center that some policy names is there.
+    /// Every cost center and role that some policy names is there.
     whole: bool,
 }
 
-/// A cost center that a policy names and the database lacks: blocks that policy, not the others (R18).
+/// What a policy names and the database lacks: blocks that policy, not the others (R18).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Blocker {
     pub policy: PolicyName,
-    pub cost_center: CostCenterRef,
+    pub missing: Missing,
+}
+
+/// What the database lacks. Said as `cost center “Has PIN”`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Missing {
+    CostCenter(CostCenterRef),
+    Role(RoleRef),
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Missing::CostCenter(named) => write!(f, "cost center {named}"),
+            Missing::Role(named) => write!(f, "role {named}"),
+        }
+    }
 }
 
 /// The first condition of a selector that does not hold.
@@ -45,6 +62,8 @@ pub enum Mismatch {
     Email,
     CostCenter,
     NotCostCenter,
+    Role,
+    NotRole,
     HasCard,
     Source,
 }
@@ -57,6 +76,8 @@ impl Mismatch {
             Mismatch::Email => "email",
             Mismatch::CostCenter => "cost_center",
             Mismatch::NotCostCenter => "not_cost_center",
+            Mismatch::Role => "role",
+            Mismatch::NotRole => "not_role",
             Mismatch::HasCard => "has_card",
             Mismatch::Source => "source",
         }
@@ -67,7 +88,7 @@ impl Mismatch {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Owner {
     pub policy: usize,
-    /// The policy does not match any more, but served the user last (R6): it renews, and neither moves nor issues anew.
+    /// The policy does not match any more, but served the user last (R6): it renews, and neither moves, removes roles nor issues anew.
     pub kept: bool,
 }
 
@@ -84,6 +105,20 @@ pub(super) struct Need {
     pub(super) code: Option<Reason>,
     pub(super) password: Option<PasswordStep>,
     pub(super) cost_center: Option<Reason>,
+    pub(super) role: Option<Reason>,
+}
+
+/// What of a user decides who owns him, and what a step may change.
+#[derive(Clone, Copy)]
+struct At<'u> {
+    place: Membership,
+    roles: &'u [RoleId],
+}
+
+impl<'u> At<'u> {
+    fn of(user: &'u User) -> At<'u> {
+        At { place: user.cost_center, roles: &user.roles }
+    }
 }
 
 /// Why a password is issued, and whether our ledger foresaw it.
@@ -105,9 +140,9 @@ impl Need {
 }
 
 impl<'a> Planner<'a> {
-    /// `places` holds every cost center that the policies name.
+    /// `places` holds every cost center and role that the policies name.
     pub fn new(policies: &'a [Policy], places: &'a Places, now: Now) -> Planner<'a> {
-        let whole = policies.iter().flat_map(named).all(|place| places.get(place).is_some());
+        let whole = policies.iter().all(|policy| missing(policy, places).next().is_none());
         Planner { policies, places, now, pilot: None, whole }
     }
 
@@ -201,13 +236,13 @@ impl<'a> Planner<'a> {
     /// The first policy in the list that cannot be decided, if none before it keeps the user.
     pub fn owner(&self, user: &User, facts: &Facts) -> Result<Option<Owner>, Undecided> {
         let keeper = self.policies.iter().position(|p| facts.keeper.as_ref() == Some(&p.name) && p.ends_own_match());
-        self.owner_at(user, user.cost_center, keeper)
+        self.owner_at(user, At::of(user), keeper)
     }
 
-    /// The same for a user who is at `place`, and whom `keeper` would keep.
-    fn owner_at(&self, user: &User, place: Membership, keeper: Option<usize>) -> Result<Option<Owner>, Undecided> {
+    /// The same for a user who stands at `at`, and whom `keeper` would keep.
+    fn owner_at(&self, user: &User, at: At<'_>, keeper: Option<usize>) -> Result<Option<Owner>, Undecided> {
         for (policy, p) in self.policies.iter().enumerate() {
-            match self.mismatch_at(&p.selector, user, place) {
+            match self.mismatch_at(&p.selector, user, at) {
                 Ok(None) => return Ok(Some(Owner { policy, kept: false })),
                 Ok(Some(_)) => {}
                 Err(_) => return Err(Undecided { policy }),
@@ -224,15 +259,18 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// The condition that cannot be decided, where no other one fails.
     pub fn mismatch(&self, selector: &Selector, user: &User) -> Result<Option<Mismatch>, Mismatch> {
-        self.mismatch_at(selector, user, user.cost_center)
+        self.mismatch_at(selector, user, At::of(user))
     }
 
-    fn mismatch_at(&self, selector: &Selector, user: &User, place: Membership) -> Result<Option<Mismatch>, Mismatch> {
-        let in_any = |wanted: &[CostCenterRef]| wanted.iter().filter_map(|w| self.places.get(w)).any(|found| found.id == place.id);
-        let any = |conditions: &[CostCenterRef], holds: bool| conditions.is_empty() || holds;
+    fn mismatch_at(&self, selector: &Selector, user: &User, at: At<'_>) -> Result<Option<Mismatch>, Mismatch> {
+        let in_any = |wanted: &[CostCenterRef]| wanted.iter().filter_map(|w| self.places.get(w)).any(|found| found.id == at.place.id);
+        let has_any = |wanted: &[RoleRef]| wanted.iter().filter_map(|w| self.places.role(w)).any(|found| at.roles.contains(&found.id));
+        let any = |unconditional: bool, holds: bool| unconditional || holds;
         let cheap = [
-            (Mismatch::CostCenter, any(&selector.cost_center, in_any(&selector.cost_center))),
-            (Mismatch::NotCostCenter, any(&selector.not_cost_center, !in_any(&selector.not_cost_center))),
+            (Mismatch::CostCenter, any(selector.cost_center.is_empty(), in_any(&selector.cost_center))),
+            (Mismatch::NotCostCenter, any(selector.not_cost_center.is_empty(), !in_any(&selector.not_cost_center))),
+            (Mismatch::Role, any(selector.role.is_empty(), has_any(&selector.role))),
+            (Mismatch::NotRole, any(selector.not_role.is_empty(), !has_any(&selector.not_role))),
             (Mismatch::HasCard, selector.has_card.is_none_or(|wanted| wanted == (user.cards > 0))),
             (Mismatch::Source, selector.source.is_empty() || user.source.as_ref().is_some_and(|s| selector.source.contains(s))),
         ];
@@ -264,20 +302,27 @@ impl<'a> Planner<'a> {
         {
             cost_center = Some(Reason::CostCenterDiffers);
         }
-        Ok(Need { pin, code, password, cost_center })
+        let removed = policy.remove_role.as_ref().filter(|_| !owner.kept).and_then(|role| self.places.role(role));
+        let role = removed.filter(|role| user.roles.contains(&role.id)).map(|_| Reason::RoleHeld);
+        Ok(Need { pin, code, password, cost_center, role })
     }
 
     /// Whether the user, once `need` is done, would be owned by another policy that is not content with it: the two would
-    /// take turns, or a second pass would go on where this one ended (R13, I9). Only a move changes the owner.
+    /// take turns, or a second pass would go on where this one ended (R13, I9). Only a move and a role less change the owner.
     fn is_undone(&self, policy: usize, need: Need, user: &User) -> bool {
-        let Some(place) = need.cost_center.and_then(|_| self.target(policy, user)) else { return false };
-        let place = Membership { id: place.id, number: place.number };
+        let target = need.cost_center.and_then(|_| self.target(policy, user));
+        let removed = need.role.and_then(|_| self.removed_role(policy));
+        if target.is_none() && removed.is_none() {
+            return false;
+        }
+        let place = target.map_or(user.cost_center, |place| Membership { id: place.id, number: place.number });
+        let roles: Vec<RoleId> = user.roles.iter().copied().filter(|role| removed.is_none_or(|removed| removed.id != *role)).collect();
         let keeper = self.policies[policy].ends_own_match().then_some(policy);
-        let Ok(Some(next)) = self.owner_at(user, place, keeper) else { return false };
+        let Ok(Some(next)) = self.owner_at(user, At { place, roles: &roles }, keeper) else { return false };
         if next.policy == policy || self.policies[next.policy].excludes() {
             return false;
         }
-        let mut after = User { cost_center: place, ..user.clone() };
+        let mut after = User { cost_center: place, roles, ..user.clone() };
         if let (Some(step), Some(rule)) = (need.pin, &self.policies[policy].pin) {
             after.pins = self.pins_after(step, rule, user);
         }
@@ -348,17 +393,12 @@ impl<'a> Planner<'a> {
 
     /// What every policy names and the database lacks.
     pub fn blockers(&self) -> Vec<Blocker> {
-        let missing = |p: &'a Policy| {
-            named(p)
-                .into_iter()
-                .filter(|r| self.places.get(r).is_none())
-                .map(|r| Blocker { policy: p.name.clone(), cost_center: r.clone() })
-        };
-        self.policies.iter().flat_map(missing).collect()
+        let blockers = |p: &'a Policy| missing(p, self.places).map(|missing| Blocker { policy: p.name.clone(), missing });
+        self.policies.iter().flat_map(blockers).collect()
     }
 
     fn blocked(&self, policy: &Policy) -> bool {
-        named(policy).into_iter().any(|r| self.places.get(r).is_none())
+        missing(policy, self.places).next().is_some()
     }
 
     /// The end that `policy` gives to a PIN of this user now; `None`: none.
@@ -386,23 +426,34 @@ impl<'a> Planner<'a> {
 
     /// Where `user` is, if that is a cost center that the configuration names.
     pub fn place_of(&self, user: &User) -> Option<&'a CostCenter> {
-        self.places.0.values().flatten().find(|place| in_place(user.cost_center, place))
+        self.places.cost_centers.values().flatten().find(|place| in_place(user.cost_center, place))
     }
 
     /// The number of where `user` is; `None` where no cost center is asked for, so that none is read.
     pub fn number_of(&self, user: &User) -> Option<i64> {
-        (!self.places.0.is_empty()).then_some(user.cost_center.number)
+        (!self.places.cost_centers.is_empty()).then_some(user.cost_center.number)
+    }
+
+    /// The role that a step of `policy` takes away.
+    pub fn removed_role(&self, policy: usize) -> Option<&'a Role> {
+        self.places.role(self.policies[policy].remove_role.as_ref()?)
     }
 }
 
 /// Whether `policy` gives a new credential to whoever it selects, each time: nothing of it ends, so that only a single pass that
 /// somebody asked for may do it (R13).
 pub fn never_ends(policy: &Policy) -> bool {
+    !endless_kinds(policy).is_empty()
+}
+
+/// Of which kinds it gives new ones without an end.
+pub(super) fn endless_kinds(policy: &Policy) -> Vec<Credential> {
     let pins = policy.pin.as_ref().is_some_and(|rule| rule.rewrite == PinRewrite::Always && rule.rotate_every.is_none());
     let codes = policy.code.as_ref().is_some_and(|rule| rule.rewrite == Rewrite::Always);
     let passwords = policy.password.as_ref().is_some_and(|rule| rule.rewrite == Rewrite::Always && rule.rotate_every.is_none());
-    let moves_all = policy.ends_own_match() && policy.placement.as_ref().is_some_and(Placement::places_everybody);
-    (pins || codes || passwords) && !moves_all
+    let endless = [(pins, Credential::Pin), (codes, Credential::Code), (passwords, Credential::Password)];
+    let found = endless.into_iter().filter(|(endless, _)| *endless && !policy.always_ends_own_match());
+    found.map(|(_, kind)| kind).collect()
 }
 
 /// Both halves must agree: a half-moved user is moved again (R18).
@@ -427,4 +478,15 @@ pub fn recipient(policy: &Policy, user: &User) -> Result<Option<Mailbox>, NotAMa
 pub fn named(policy: &Policy) -> BTreeSet<&CostCenterRef> {
     let targets = policy.placement.iter().flat_map(Placement::targets);
     policy.selector.cost_center.iter().chain(&policy.selector.not_cost_center).chain(targets).collect()
+}
+
+/// Every role that a policy names.
+pub fn named_roles(policy: &Policy) -> BTreeSet<&RoleRef> {
+    policy.selector.role.iter().chain(&policy.selector.not_role).chain(&policy.remove_role).collect()
+}
+
+/// What `policy` names and the database lacks.
+fn missing<'p>(policy: &'p Policy, places: &'p Places) -> impl Iterator<Item = Missing> + 'p {
+    let centers = named(policy).into_iter().filter(|named| places.get(named).is_none()).cloned().map(Missing::CostCenter);
+    centers.chain(named_roles(policy).into_iter().filter(|named| places.role(named).is_none()).cloned().map(Missing::Role))
 }

@@ -33,7 +33,7 @@ const _: () = assert!(size_of::<Step>() == 16);
 /// | 0–1 | card assignment code | none, missing, rewritten |
 /// | 2–4 | password | none, missing, rewritten, aged as foreseen, aged |
 /// | 5 | moved to the policy's cost center | |
-/// | 6 | (free) | |
+/// | 6 | the policy's role removed | |
 /// | 7 | the PIN that is there already is told | |
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub(super) struct Also(u8);
@@ -43,6 +43,7 @@ const PASSWORD: [Option<Reason>; 5] =
     [None, Some(Reason::PasswordMissing), Some(Reason::PasswordRewritten), Some(Reason::PasswordAged), Some(Reason::PasswordAged)];
 const AGED_AS_FORESEEN: u8 = 3;
 const MOVES: u8 = 1 << 5;
+const REMOVES_ROLE: u8 = 1 << 6;
 const TELLS_EXISTING: u8 = 1 << 7;
 
 impl Also {
@@ -53,8 +54,9 @@ impl Also {
             other => place(&PASSWORD, other.map(|password| password.reason)),
         };
         let moves = if need.cost_center.is_some() { MOVES } else { 0 };
+        let removes = if need.role.is_some() { REMOVES_ROLE } else { 0 };
         let tells = if tells_existing { TELLS_EXISTING } else { 0 };
-        Also(place(&CODE, need.code) | password << 2 | moves | tells)
+        Also(place(&CODE, need.code) | password << 2 | moves | removes | tells)
     }
 
     fn password(self) -> u8 {
@@ -83,6 +85,11 @@ impl Step {
         (self.also.0 & MOVES != 0).then_some(Reason::CostCenterDiffers)
     }
 
+    /// Why the policy's role is taken from the user.
+    pub fn role(&self) -> Option<Reason> {
+        (self.also.0 & REMOVES_ROLE != 0).then_some(Reason::RoleHeld)
+    }
+
     /// Whether a valid PIN that is there already is told with the rest (R16).
     pub fn tells_existing(&self) -> bool {
         self.also.0 & TELLS_EXISTING != 0
@@ -109,7 +116,7 @@ impl Step {
         let pin = self.pin.is_none() || (self.touched > 0 && self.unexpected == 0);
         let password = matches!(self.also.password(), 0 | AGED_AS_FORESEEN);
         let renews = self.pin.is_some() || self.password().is_some();
-        renews && pin && password && self.code().is_none() && self.cost_center().is_none()
+        renews && pin && password && self.code().is_none() && self.cost_center().is_none() && self.role().is_none()
     }
 
     /// Stored credentials of this kind that stop to work by this step, expected renewals left out.
@@ -136,6 +143,7 @@ impl Step {
             && (again.code().is_none() || again.code() == self.code())
             && (again.password().is_none() || again.password() == self.password())
             && (again.cost_center().is_none() || self.cost_center().is_some())
+            && (again.role().is_none() || self.role().is_some())
             && Credential::ALL.into_iter().all(|kind| again.replaces(kind) <= self.replaces(kind))
             && again.touched <= self.touched
             && again.unexpected <= self.unexpected
@@ -158,6 +166,6 @@ impl Step {
 
     /// Why, in codes.
     pub fn reasons(&self) -> impl Iterator<Item = Reason> + use<> {
-        [self.pin.map(|pin| pin.reason), self.code(), self.password(), self.cost_center()].into_iter().flatten()
+        [self.pin.map(|pin| pin.reason), self.code(), self.password(), self.cost_center(), self.role()].into_iter().flatten()
     }
 }

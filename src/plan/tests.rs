@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::{
-    Alphabet, CodeLength, CostCenter, CostCenterId, CostCenterRef, Limit, Mailbox, PasswordLength, Pattern, PinFormat, PolicyName, Share,
-    StoredValue, Timestamp, WallClock,
+    Alphabet, CodeLength, CostCenter, CostCenterId, CostCenterRef, Limit, Mailbox, PasswordLength, Pattern, PinFormat, PolicyName, Role,
+    RoleId, RoleRef, Share, StoredValue, Timestamp, WallClock,
 };
 use crate::inventory::{Facts, Membership, Now, Places, Standing, StoredPassword, StoredPin, User};
 use crate::policy::samples::{self, rule};
@@ -17,6 +17,8 @@ use crate::policy::{
 const NOW: Now = Now { utc: Timestamp(1_000_000), wall: WallClock(1_003_600) };
 const NEEDS: Membership = Membership { id: CostCenterId(1), number: 100 };
 const HAS: Membership = Membership { id: CostCenterId(2), number: 101 };
+const VISITOR: RoleId = RoleId(31);
+const ADMIN: RoleId = RoleId(32);
 const OTHER: Membership = Membership { id: CostCenterId(9), number: 900 };
 
 fn policy(name: &str) -> Policy {
@@ -52,6 +54,18 @@ impl Policy {
             target: CostCenterRef::Name((*name).into()),
         };
         self.placement = Some(Placement::ByUsername(rules.iter().map(rule).collect()));
+        self
+    }
+    fn with_role(mut self, name: &str) -> Policy {
+        self.selector.role.push(RoleRef::Name(name.into()));
+        self
+    }
+    fn without_role(mut self, name: &str) -> Policy {
+        self.selector.not_role.push(RoleRef::Name(name.into()));
+        self
+    }
+    fn removing(mut self, name: &str) -> Policy {
+        self.remove_role = Some(RoleRef::Name(name.into()));
         self
     }
     fn telling(mut self, to: Recipient) -> Policy {
@@ -95,6 +109,7 @@ fn user() -> User {
         surname: "Lee".into(),
         standing: Standing::Active,
         cost_center: NEEDS,
+        roles: vec![],
         source: None,
         pins: vec![],
         cards: 0,
@@ -128,6 +143,10 @@ impl User {
         self.cost_center = place;
         self
     }
+    fn has(mut self, role: RoleId) -> User {
+        self.roles.push(role);
+        self
+    }
     fn is(mut self, standing: Standing) -> User {
         self.standing = standing;
         self
@@ -151,12 +170,25 @@ impl User {
 fn places() -> Places {
     let place =
         |m: Membership, name: &str| (CostCenterRef::Name(name.into()), Some(CostCenter { id: m.id, number: m.number, name: name.into() }));
-    Places(BTreeMap::from([place(NEEDS, "Needs PIN"), place(HAS, "Has PIN"), (CostCenterRef::Name("Gone".into()), None)]))
+    let cost_centers = BTreeMap::from([place(NEEDS, "Needs PIN"), place(HAS, "Has PIN"), (CostCenterRef::Name("Gone".into()), None)]);
+    let role = |id: RoleId, name: &str| (RoleRef::Name(name.into()), Some(Role { id, name: name.into() }));
+    let roles = BTreeMap::from([role(VISITOR, "Visitor"), role(ADMIN, "Admin"), (RoleRef::Name("Lost".into()), None)]);
+    Places { cost_centers, roles }
 }
 
 fn due(pin: Option<Reason>, cost_center: Option<Reason>, touched: u8, unexpected: u8) -> Verdict {
     let need = Need { cost_center, ..Need::default() };
     Verdict::Due(Step { also: Also::of(&need, false), ..step(7, pin, touched, unexpected) })
+}
+
+fn loses_also() -> Also {
+    Also::of(&Need { role: Some(Reason::RoleHeld), ..Need::default() }, false)
+}
+
+/// Due for a removal of a role too.
+fn loses(pin: Option<Reason>, cost_center: Option<Reason>) -> Verdict {
+    let need = Need { cost_center, role: Some(Reason::RoleHeld), ..Need::default() };
+    Verdict::Due(Step { also: Also::of(&need, false), ..step(7, pin, 0, 0) })
 }
 
 fn of_second(verdict: Verdict) -> Verdict {
@@ -193,6 +225,8 @@ fn the_table() {
     let rotates = |rewrite| policy("p").rewriting(rewrite).pins(|r| r.rotate_every = Some(Duration::from_secs(7200)));
     let leaves = |on_leave| policy("left").for_logins("x").pins(|r| r.on_leave = on_leave);
     let left = || Facts { keeper: Some(PolicyName("left".into())), ..Facts::default() };
+    let takes = || policy("takes").with_role("Visitor").removing("Visitor");
+    let kept_by = |name: &str| Facts { keeper: Some(PolicyName(name.into())), ..Facts::default() };
     let places_are_taken_in_turns =
         || vec![policy("back").from("Has PIN").to("Needs PIN"), policy("forth").from("Needs PIN").to("Has PIN")];
     // Python would search for years.
@@ -295,6 +329,25 @@ fn the_table() {
         ("a pattern that cannot be decided makes the user fail under its policy", vec![policy("q").for_logins("x"), policy("p").for_logins(ENDLESS), policy("r")], user().login(&long), none(), Verdict::Failed { policy: 1, failure: Failure::PatternSteps }),
         ("unless an earlier policy owns the user", vec![policy("q").telling(Recipient::Nobody), policy("p").for_logins(ENDLESS)], user().login(&long), none(), issue()),
         ("or another condition of the policy fails", vec![policy("p").for_logins(ENDLESS).from("Has PIN"), policy("r").telling(Recipient::Nobody)], user().login(&long), none(), Verdict::Due(Step { policy: 1, ..step(7, Some(PinMissing), 0, 0) })),
+        ("who has the role gets a PIN and loses the role", vec![takes()], user().has(VISITOR), none(), loses(Some(PinMissing), None)),
+        ("with everything at once", vec![takes().to("Has PIN")], user().has(VISITOR), none(), loses(Some(PinMissing), Some(CostCenterDiffers))),
+        ("who has a PIN only loses the role, with no address", vec![takes().telling(Recipient::Email)], user().has(VISITOR).pin(None, false), none(), loses(None, None)),
+        ("who has not the role is nobody's", vec![takes()], user().has(ADMIN), none(), Verdict::Untouched(Untouched::NoPolicy)),
+        ("a role is removed from who has it", vec![policy("p").without_pin().removing("Visitor")], user().has(VISITOR), none(), loses(None, None)),
+        ("who has it not is settled", vec![policy("p").without_pin().removing("Visitor")], user().has(ADMIN), none(), SETTLED),
+        ("a policy that only removes a role excludes nobody", vec![policy("p").without_pin().removing("Visitor"), policy("q")], user(), none(), SETTLED),
+        ("a policy that took its role keeps its users", vec![takes().rewriting(Expired)], user().pin(Some(-9), true), kept_by("takes"), due(Some(PinExpired), None, 1, 0)),
+        ("and removes nothing from those it keeps", vec![takes().from("Has PIN")], user().has(VISITOR).pin(None, true), kept_by("takes"), SETTLED),
+        ("one of several roles that it demands may end its match too", vec![takes().with_role("Admin").rewriting(Expired)], user().pin(Some(-9), true), kept_by("takes"), due(Some(PinExpired), None, 1, 0)),
+        ("who has another one of them still matches", vec![takes().with_role("Admin").rewriting(Expired)], user().has(ADMIN), kept_by("takes"), issue()),
+        ("so does a move of some of its users", vec![policy("visitors").from("Needs PIN").by_name(&[("x", "Needs PIN"), ("", "Has PIN")]).rewriting(Expired)], user().at(HAS).pin(Some(-9), true), kept(), due(Some(PinExpired), None, 1, 0)),
+        ("with Always and a role that goes", vec![takes().rewriting(Always)], user().has(VISITOR).pin(None, false), none(), Verdict::Due(Step { also: loses_also(), ..step(7, Some(PinRewritten), 1, 1) })),
+        ("a missing role blocks its policy", vec![policy("p").removing("Lost")], user(), none(), skipped(Skip::Blocked)),
+        ("one that is excluded too", vec![policy("p").without_role("Lost")], user(), none(), skipped(Skip::Blocked)),
+        ("a role that was renamed is no leaving", vec![leaves(OnLeave::Delete).with_role("Lost")], user().pin(None, true), left(), skipped(Skip::Blocked)),
+        ("a removal that an earlier policy would go on after is refused", vec![policy("on").without_role("Visitor").pins(|r| r.cap_unlimited = true), takes()], user().has(VISITOR).pin(None, false), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
+        ("after a removal an earlier policy may be content", vec![policy("on").without_role("Visitor"), takes()], user().has(VISITOR), none(), of_second(loses(Some(PinMissing), None))),
+        ("of two that pass a user on in turn, the second waits for its role", vec![policy("back").from("Needs PIN").without_role("Visitor").to("Has PIN"), takes()], user().has(VISITOR), none(), Verdict::Failed { policy: 1, failure: Failure::PoliciesDisagree }),
         ("a move alone needs no address", vec![move_only().telling(Recipient::Email)], user(), none(), due(None, Some(CostCenterDiffers), 0, 0)),
     ];
     let places = places();
@@ -358,6 +411,24 @@ fn codes_and_passwords_are_given_by_their_rules() {
     for (sentence, policy, user, facts, expected) in table {
         let policies = [policy];
         assert_eq!(told(Planner::new(&policies, &places, NOW).verdict(&user, &facts)), expected, "{sentence}");
+    }
+}
+
+#[test]
+fn what_is_packed_into_a_step_comes_out_again() {
+    use Reason::{CodeMissing, CodeRewritten, CostCenterDiffers, PasswordAged, PasswordMissing, PasswordRewritten};
+    let passwords = [None, Some(PasswordMissing), Some(PasswordRewritten), Some(PasswordAged)];
+    for code in [None, Some(CodeMissing), Some(CodeRewritten)] {
+        for (reason, foreseen) in passwords.iter().flat_map(|reason| [(*reason, false), (*reason, true)]) {
+            for (cost_center, tells) in [(None, false), (None, true), (Some(CostCenterDiffers), false), (Some(CostCenterDiffers), true)] {
+                let password = reason.map(|reason| PasswordStep { reason, foreseen });
+                let need = Need { code, password, cost_center, ..Need::default() };
+                let step = Step { also: Also::of(&need, tells), ..step(7, None, 0, 0) };
+                assert_eq!((step.code(), step.password(), step.cost_center(), step.tells_existing()), (code, reason, cost_center, tells));
+                let replaced = reason == Some(PasswordRewritten) || (reason == Some(PasswordAged) && !foreseen);
+                assert_eq!(step.replaces(Credential::Password), u64::from(replaced), "{reason:?}, foreseen: {foreseen}");
+            }
+        }
     }
 }
 
@@ -483,6 +554,22 @@ mod linting {
                 vec![policy("a").for_logins("x").from("B").to("A"), policy("p").from("A").to("B")],
                 Some("where a may move them on"),
             ),
+            ("after one for the same role", vec![policy("a").with_role("R"), policy("p").with_role("R").from("A")], Some("never owns")),
+            ("after one for another role", vec![policy("a").with_role("R"), policy("p").with_role("S")], None),
+            ("after one that excludes a role", vec![policy("a").without_role("R"), policy("p")], None),
+            (
+                "two that take turns, were it not for the role",
+                vec![
+                    policy("a").for_logins("x").with_role("R").from("B").to("A"),
+                    policy("p").with_role("R").removing("R").from("A").to("B"),
+                ],
+                None,
+            ),
+            (
+                "nor for a role that the earlier one excludes",
+                vec![policy("a").for_logins("x").without_role("R").from("B").to("A"), policy("p").with_role("R").from("A").to("B")],
+                None,
+            ),
             ("one that moves to where another is content", vec![policy("a").for_logins("x").to("B"), policy("p").from("A").to("B")], None),
         ];
         for (sentence, policies, expected) in table {
@@ -506,6 +593,9 @@ mod linting {
         assert_eq!(endless(&[always().to("B")]).len(), 1, "a move that the match does not read ends nothing");
         assert_eq!(endless(&[always().from("A").by_name(&[("x", "B")])]).len(), 1, "whom no pattern matches stays");
         assert_eq!(endless(&[always().from("A").by_name(&[("x", "B"), ("", "C")])]), [""; 0]);
+        assert_eq!(endless(&[always().with_role("R").removing("R")]), [""; 0]);
+        assert_eq!(endless(&[always().removing("R")]).len(), 1, "a removal that the match does not read ends nothing");
+        assert_eq!(endless(&[always().with_role("R").with_role("S").removing("R")]).len(), 1, "who has the other role still matches");
     }
 }
 
@@ -544,26 +634,32 @@ fn selectors_tell_what_did_not_hold() {
         s
     };
     let needs = || CostCenterRef::Name("Needs PIN".into());
-    let table: [(Selector, Option<Mismatch>); 6] = [
+    let role = |name: &str| vec![RoleRef::Name(name.into())];
+    let table: [(Selector, Option<Mismatch>); 10] = [
         (Selector::default(), None),
         (selector(|s| s.has_card = Some(true)), Some(Mismatch::HasCard)),
         (selector(|s| s.source = vec!["LDAP".into()]), Some(Mismatch::Source)),
         (selector(|s| s.cost_center = vec![CostCenterRef::Name("Gone".into())]), Some(Mismatch::CostCenter)),
         (Selector { not_cost_center: vec![needs()], ..Selector::default() }, Some(Mismatch::NotCostCenter)),
         (Selector { cost_center: vec![CostCenterRef::Name("Has PIN".into()), needs()], ..Selector::default() }, None),
+        (Selector { role: [role("Admin"), role("Visitor")].concat(), ..Selector::default() }, None),
+        (Selector { role: role("Admin"), ..Selector::default() }, Some(Mismatch::Role)),
+        (Selector { role: role("Lost"), ..Selector::default() }, Some(Mismatch::Role)),
+        (Selector { not_role: role("Visitor"), ..Selector::default() }, Some(Mismatch::NotRole)),
     ];
     for (selector, expected) in table {
-        assert_eq!(planner.mismatch(&selector, &user()), Ok(expected));
+        assert_eq!(planner.mismatch(&selector, &user().has(VISITOR)), Ok(expected));
     }
 }
 
 #[test]
 fn blockers_are_named_once_for_each_policy() {
-    let policies = [policy("a").from("Gone").to("Gone"), policy("b").to("Has PIN"), policy("c").to("Gone")];
+    let policies =
+        [policy("a").from("Gone").to("Gone"), policy("b").to("Has PIN"), policy("c").to("Gone"), policy("d").without_role("Lost")];
     let places = places();
     let named: Vec<String> =
-        Planner::new(&policies, &places, NOW).blockers().iter().map(|b| format!("{} {}", b.policy, b.cost_center)).collect();
-    assert_eq!(named, ["a “Gone”", "c “Gone”"]);
+        Planner::new(&policies, &places, NOW).blockers().iter().map(|b| format!("{} {}", b.policy, b.missing)).collect();
+    assert_eq!(named, ["a cost center “Gone”", "c cost center “Gone”", "d role “Lost”"]);
 }
 
 fn step(user: i64, pin: Option<Reason>, touched: u8, unexpected: u8) -> Step {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::{CostCenterRef, Credential, Timestamp, WallClock};
+use crate::domain::{Credential, RoleId, Timestamp, WallClock};
 use crate::inventory::Places;
-use crate::policy::{OnLeave, PinRewrite, Placement, Policy, Rewrite};
+use crate::policy::{OnLeave, PinRewrite, Placement, Policy, Rewrite, Selector};
 use crate::store::{DueFilter, InCostCenter};
 
 /// Who may be due under any of `policies`. A policy whose places are missing is left out: it can change nobody, and it is
@@ -12,7 +12,7 @@ use crate::store::{DueFilter, InCostCenter};
 pub(super) fn due(policies: &[Policy], places: &Places, now: WallClock) -> DueFilter {
     let mut filter = DueFilter::default();
     for policy in policies {
-        let within = within(&policy.selector.cost_center, places);
+        let within = within(&policy.selector, places);
         if let Some(rule) = &policy.pin {
             join(&mut filter.without_pin, &within);
             if rule.rewrite != PinRewrite::Never {
@@ -47,6 +47,7 @@ pub(super) fn due(policies: &[Policy], places: &Places, now: WallClock) -> DueFi
             Some(Placement::ByUsername(_)) => join(&mut filter.everybody, &within),
             None => {}
         }
+        filter.with_role.extend(policy.remove_role.as_ref().and_then(|role| places.role(role)).map(|role| role.id));
     }
     filter
 }
@@ -59,17 +60,37 @@ pub(super) fn aged(policies: &[Policy], now: Timestamp) -> impl Iterator<Item = 
     ages.into_iter().filter_map(move |(kind, age)| Some((kind, now.minus(age?))))
 }
 
-fn within(wanted: &[CostCenterRef], places: &Places) -> InCostCenter {
-    match wanted {
-        [] => InCostCenter::Any,
-        some => InCostCenter::Of(some.iter().filter_map(|w| places.get(w)).map(|place| place.id.0).collect()),
+/// A policy that demands a role is looked for by it alone, since it may be the narrower condition, and either is enough.
+fn within(selector: &Selector, places: &Places) -> InCostCenter {
+    let Selector { cost_center, role, .. } = selector;
+    match (cost_center.as_slice(), role.as_slice()) {
+        ([], []) => InCostCenter::Any,
+        (some, []) => InCostCenter::Of(some.iter().filter_map(|w| places.get(w)).map(|place| place.id.0).collect()),
+        (_, some) => {
+            let roles = some.iter().filter_map(|w| places.role(w)).map(|role| role.id).collect();
+            InCostCenter::OrRole { centers: BTreeSet::new(), roles }
+        }
     }
 }
 
 fn join(known: &mut Option<InCostCenter>, within: &InCostCenter) {
-    *known = Some(match (known.take(), within) {
-        (None, within) => within.clone(),
-        (Some(InCostCenter::Of(a)), InCostCenter::Of(b)) => InCostCenter::Of(a.union(b).copied().collect::<BTreeSet<i64>>()),
-        _ => InCostCenter::Any,
+    *known = Some(match known.take() {
+        None => within.clone(),
+        Some(known) => match (parts(known), parts(within.clone())) {
+            (Some((centers, roles)), Some((more, others))) => {
+                let (centers, roles): (BTreeSet<i64>, BTreeSet<RoleId>) = (&centers | &more, &roles | &others);
+                if roles.is_empty() { InCostCenter::Of(centers) } else { InCostCenter::OrRole { centers, roles } }
+            }
+            _ => InCostCenter::Any,
+        },
     });
+}
+
+/// `None`: anybody.
+fn parts(within: InCostCenter) -> Option<(BTreeSet<i64>, BTreeSet<RoleId>)> {
+    match within {
+        InCostCenter::Any => None,
+        InCostCenter::Of(centers) => Some((centers, BTreeSet::new())),
+        InCostCenter::OrRole { centers, roles } => Some((centers, roles)),
+    }
 }

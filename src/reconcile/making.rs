@@ -27,6 +27,8 @@ const LEARN_AT: usize = 3;
 /// bcrypt takes a quarter of a second for each password: so many for each core are a batch, which shows progress, lets those
 /// who are done be told, and ends soon when the daemon is stopped.
 const HASHES_A_CORE: usize = 16;
+/// The same of codes that a program encrypts, one process each.
+const PROCESSES_A_CORE: usize = 32;
 /// PINs of so many digits are looked for whatever the policy's length: hashing all of them takes a hundredth of a second.
 const SHORT: u8 = 6;
 /// How often it is asked whether to stop.
@@ -61,7 +63,9 @@ pub(super) struct Making<'a> {
 pub(super) fn batch_size(steps: &[Step], database: &DatabaseConfig, batch_size: usize) -> usize {
     let slow = matches!(database.password_encoding, PasswordEncoding::Bcrypt { .. });
     let hashed = slow && steps.iter().any(|step| step.password().is_some());
-    if hashed { batch_size.min(HASHES_A_CORE * cores::cores()) } else { batch_size }
+    let run = matches!(database.cac_cipher, Some(CodeCipher::Command(_))) && steps.iter().any(|step| step.code().is_some());
+    let most = |a_core: usize, holds: bool| if holds { a_core * cores::cores() } else { usize::MAX };
+    batch_size.min(most(HASHES_A_CORE, hashed)).min(most(PROCESSES_A_CORE, run))
 }
 
 impl Making<'_> {
@@ -104,8 +108,13 @@ impl Making<'_> {
                     Err(code::CodeError::Random(error)) => return Err(MintError::Random(error).into()),
                 }
             }
+            // Dropping it ends the programs that it runs.
+            let encrypted = tokio::select! {
+                encrypted = cipher::encrypt_all(cipher, &drawn) => encrypted,
+                () = self.stopped() => return Err(PassError::Stopped),
+            };
             let mut ready = Vec::with_capacity(asked.len());
-            for ((step, code), stored) in asked.into_iter().zip(drawn.clone()).zip(cipher::encrypt_all(cipher, &drawn).await) {
+            for ((step, code), stored) in asked.into_iter().zip(drawn).zip(encrypted) {
                 match stored {
                     Ok(stored) => ready.push((step, code, stored)),
                     Err(error) => made.failed.push((step, Failure::CipherFailed, chain(&error))),
@@ -123,6 +132,12 @@ impl Making<'_> {
         }
         made.failed.extend(open.into_iter().map(|step| (step, Failure::NoFreeCode, Failure::NoFreeCode.sentence().to_owned())));
         Ok(())
+    }
+
+    async fn stopped(&self) {
+        while !(self.watch.stop)() {
+            sleep(ASK).await;
+        }
     }
 
     /// Reads all stored codes, once a pass, so that none of them is drawn.
@@ -185,7 +200,7 @@ impl Making<'_> {
         if unknown > 0 {
             warn!(
                 pins = unknown,
-                "{unknown} existing PINs cannot be recovered from their stored form, and are not told: they have more digits than the policy's"
+                "{unknown} existing PINs cannot be recovered from their stored form, and are not told: they have neither as many digits as the policy asks for, nor up to {SHORT}"
             );
         }
         made.existing = stored.into_iter().zip(pins).filter_map(|(stored, pin)| Some((stored, pin?))).collect();

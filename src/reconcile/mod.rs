@@ -245,7 +245,7 @@ pub async fn look(
     let mut due = (ask.filtered && ask.login.is_none()).then(|| filter::due(&database.policies, &places, now.wall));
     if let (Some(due), Some(journal)) = (&mut due, journal) {
         for (kind, until) in filter::aged(&database.policies, now.utc) {
-            due.users.extend(journal.issued_until(kind, until).await?);
+            due.users.extend(journal.issued_until(kind, until, ask.above).await?);
         }
         due.users.sort_unstable();
     }
@@ -326,15 +326,19 @@ fn changes(step: &Step) -> impl Iterator<Item = (ChangeKind, u64)> + use<> {
         step.code().map(|_| (ChangeKind::CacIssued, 1)),
         step.password().map(|_| (ChangeKind::PasswordIssued, 1)),
         step.cost_center().map(|_| (ChangeKind::CostCenterMoved, 1)),
+        step.role().map(|_| (ChangeKind::RoleRemoved, 1)),
     ];
     pins.into_iter().chain(others).flatten().filter(|(_, n)| *n > 0)
 }
 
-/// Every cost center that the policies and the pilot name.
+/// Every cost center and role that the policies and the pilot name.
 pub fn wanted(config: &Config, database: &DatabaseConfig) -> Wanted {
     let of_pilot = config.pilot.iter().flat_map(|pilot| &pilot.cost_center);
     let of_templates = config.templates.values().flat_map(Template::cost_centers);
-    database.policies.iter().flat_map(rules::named).chain(of_pilot).chain(of_templates).cloned().collect()
+    Wanted {
+        cost_centers: database.policies.iter().flat_map(rules::named).chain(of_pilot).chain(of_templates).cloned().collect(),
+        roles: database.policies.iter().flat_map(rules::named_roles).cloned().collect(),
+    }
 }
 
 /// What the pilot names and the database lacks.

@@ -8,7 +8,7 @@ use crate::journal::{Announcement, ExistingPin, IssuedCode, IssuedPassword, Issu
 use crate::mint::{self, Mint, MintError};
 use crate::plan::{PinAction, Planner, Step, rules};
 use crate::policy::PinRule;
-use crate::store::{Move, NewPin, PinChange, PinTarget, UserChange, ValueChange};
+use crate::store::{Move, NewPin, PinChange, PinTarget, RoleRemoval, UserChange, ValueChange};
 
 use super::making::Made;
 
@@ -52,6 +52,7 @@ impl Preparing<'_> {
             code: code.as_ref().map(|code| ValueChange { old: code.replaced.clone(), new: code.stored.clone() }),
             password: password.as_ref().map(|password| ValueChange { old: password.replaced.clone(), new: password.stored.clone() }),
             cost_center: target.map(|to| Move { from: user.cost_center, to: to.clone() }),
+            role: step.role().and_then(|_| self.planner.removed_role(step.policy())).map(|role| RoleRemoval { role: role.clone() }),
         };
         let existing = step.tells_existing().then(|| self.existing(&step, &user, made)).flatten();
         // Where the PIN could not be recovered, there may be nothing to tell.
@@ -68,6 +69,7 @@ impl Preparing<'_> {
             password,
             existing,
             moved: change.cost_center.as_ref().map(|m| (m.from, m.to.clone())),
+            role_removed: change.role.as_ref().map(|removal| removal.role.clone()),
             replaced_unexpected,
             quarantine: policy.pin.as_ref().map(|rule| rule.quarantine).unwrap_or_default(),
             announcement,

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::{ChangeKind, ChangeOutcome, PassOutcome, PolicyReport, Report};
-use crate::domain::CostCenterRef;
 use crate::domain::printable::printable_json;
-use crate::plan::Skip;
+use crate::domain::{CostCenterRef, RoleRef};
+use crate::plan::{Blocker, Missing, Skip};
 
 /// What came of each of several databases, or why there is no report of it.
 pub fn several(ended: &[(&str, Result<&Report, String>)]) -> Value {
@@ -32,7 +32,7 @@ pub fn render(report: &Report) -> Value {
         "seen": report.seen,
         "counts": report.counts.map(|c| json!({"users": c.users, "pinless": report.pinless, "pins": c.pins, "foreign_pins": c.foreign.total()})),
         "policies": report.policies.iter().map(policy).collect::<Vec<_>>(),
-        "blockers": report.blockers.iter().map(|b| json!({"policy": b.policy.0, "cost_center": cost_center(&b.cost_center)})).collect::<Vec<_>>(),
+        "blockers": report.blockers.iter().map(blocker).collect::<Vec<_>>(),
         "pilot_missing": report.pilot_missing.iter().map(cost_center).collect::<Vec<_>>(),
         "stops": report.stops.iter().map(|s| json!({
             "limit": s.tripwire().as_str(),
@@ -82,6 +82,15 @@ fn cost_center(named: &CostCenterRef) -> Value {
     match named {
         CostCenterRef::Number(number) => json!(number),
         CostCenterRef::Name(name) => json!(name),
+    }
+}
+
+fn blocker(blocker: &Blocker) -> Value {
+    let policy = &blocker.policy.0;
+    match &blocker.missing {
+        Missing::CostCenter(named) => json!({"policy": policy, "cost_center": cost_center(named)}),
+        Missing::Role(RoleRef::Id(id)) => json!({"policy": policy, "role": id.0}),
+        Missing::Role(RoleRef::Name(name)) => json!({"policy": policy, "role": name}),
     }
 }
 

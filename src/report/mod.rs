@@ -165,6 +165,7 @@ codes!(
         CacIssued = "cac_issued", "card assignment codes issued";
         PasswordIssued = "password_issued", "passwords issued";
         CostCenterMoved = "cost_center_moved", "users moved to another cost center";
+        RoleRemoved = "role_removed", "roles removed";
     }
 );
 codes!(
@@ -187,6 +188,7 @@ impl ChangeKind {
             ChangeKind::CacIssued => "issued a card assignment code",
             ChangeKind::PasswordIssued => "issued a password",
             ChangeKind::CostCenterMoved => "changed the cost center",
+            ChangeKind::RoleRemoved => "removed a role",
         }
     }
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{ChangeKind, ChangeOutcome, MailTotals, PassKind, PolicyReport, Problem, Recovered, Report};
-use crate::domain::{CostCenterRef, PassId, PinLength, PolicyName, Share, Timestamp, UserId};
+use crate::domain::{CostCenterRef, PassId, PinLength, PolicyName, RoleRef, Share, Timestamp, UserId};
 use crate::inventory::Counts;
 use crate::plan::density::Density;
 use crate::plan::limits::{LimitKind, Refusal};
 use crate::plan::tripwires::Stop;
-use crate::plan::{Blocker, Failure, Skip};
+use crate::plan::{Blocker, Failure, Missing, Skip};
 
 /// Compares with `tests/data/{name}`; with `UPDATE_GOLDENS=1` it writes that file instead.
 pub(crate) fn golden(name: &str, actual: &str) {
@@ -103,6 +103,7 @@ pub(crate) fn troubled() -> Report {
     visitors.failed = 1;
     visitors.changed_meanwhile = 1;
     visitors.count(ChangeKind::PinIssued, ChangeOutcome::Failed, 1);
+    visitors.count(ChangeKind::RoleRemoved, ChangeOutcome::Applied, 3);
     visitors.count(ChangeKind::PinIssued, ChangeOutcome::ChangedMeanwhile, 1);
     visitors.skipped.insert(Skip::BadAddress, 1);
     report.policies[1].due = 4_000;
@@ -111,7 +112,8 @@ pub(crate) fn troubled() -> Report {
     report.policies.push(policy("students"));
     report.policies[2].skipped.insert(Skip::Blocked, 40);
     let students = report.policies[2].policy.clone();
-    report.blockers.push(Blocker { policy: students, cost_center: CostCenterRef::Name("Has PIN".to_owned()) });
+    report.blockers.push(Blocker { policy: students.clone(), missing: Missing::Role(RoleRef::Name("Student".to_owned())) });
+    report.blockers.push(Blocker { policy: students, missing: Missing::CostCenter(CostCenterRef::Name("Has PIN".to_owned())) });
     report.refusals.push(Refusal {
         policy: report.policies[1].policy.clone(),
         limit: LimitKind::UsersPerPass,

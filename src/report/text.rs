@@ -55,8 +55,8 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     )?;
     section(out, "Refused", report.refusals.iter().map(ToString::to_string))?;
     let blocked = report.blockers.iter().map(|b| {
-        let (policy, cost_center) = (&b.policy, &b.cost_center);
-        format!("policy {policy}: there is no cost center {cost_center} in the database; create it or correct the policy (`credkeeper doctor` names what is spelled nearly so). Its users are left alone")
+        let (policy, missing) = (&b.policy, &b.missing);
+        format!("policy {policy}: there is no {missing} in the database; create it or correct the policy (`credkeeper doctor` names what is spelled nearly so). Its users are left alone")
     });
     let missing = report.pilot_missing.iter().map(|place| {
         format!("the pilot: there is no cost center {place} in the database; create it or correct the pilot. Nobody is covered by it")
@@ -128,6 +128,7 @@ fn table(report: &Report, out: &mut String) -> std::fmt::Result {
         (ChangeKind::CacIssued, would("codes issued", "codes to issue")),
         (ChangeKind::PasswordIssued, would("passwords issued", "passwords to issue")),
         (ChangeKind::CostCenterMoved, would("moved", "to move")),
+        (ChangeKind::RoleRemoved, would("roles removed", "roles to remove")),
     ];
     kinds.retain(|(kind, _)| always.contains(kind) || report.policies.iter().any(|p| done(p, *kind) > 0));
 

@@ -10,12 +10,13 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use crate::config::{DatabaseConfig, DatabaseTarget};
-use crate::domain::{CostCenter, CostCenterRef, StoredValue, UserId, WallClock};
+use crate::domain::{CostCenter, CostCenterRef, Role, RoleId, RoleRef, StoredValue, UserId, WallClock};
 use crate::inventory::{Counts, Membership, Places, Pulse, Standing, StoredPin, User};
 
 mod counts;
 mod error;
 mod lead;
+mod links;
 mod postgres;
 mod sql;
 mod sqlite;
@@ -54,6 +55,8 @@ pub struct DueFilter {
     pub without_code: Option<InCostCenter>,
     /// The same of passwords.
     pub without_password: Option<InCostCenter>,
+    /// Some policy takes a role away: users with one of these, in any cost center.
+    pub with_role: BTreeSet<RoleId>,
     /// These users, whatever they have: what only the journal knows to be due. Sorted.
     pub users: Vec<UserId>,
 }
@@ -63,22 +66,26 @@ impl DueFilter {
     /// that a filtered read is the same set on every database.
     fn holds(&self, user: &User) -> bool {
         let center = user.cost_center;
-        self.without_pin.as_ref().is_some_and(|within| user.pins.is_empty() && within.contains(center.id.0))
+        self.without_pin.as_ref().is_some_and(|within| user.pins.is_empty() && within.contains(user))
             || self.expired_at.is_some_and(|at| user.pins.iter().any(|pin| pin.expires.is_some_and(|expires| expires <= at)))
-            || self.without_code.as_ref().is_some_and(|within| user.code.is_none() && within.contains(center.id.0))
-            || self.without_password.as_ref().is_some_and(|within| user.password.is_none() && within.contains(center.id.0))
+            || self.without_code.as_ref().is_some_and(|within| user.code.is_none() && within.contains(user))
+            || self.without_password.as_ref().is_some_and(|within| user.password.is_none() && within.contains(user))
+            || user.roles.iter().any(|role| self.with_role.contains(role))
             || (self.unlimited_pin && user.pins.iter().any(|pin| pin.expires.is_none()))
-            || self.everybody.as_ref().is_some_and(|within| within.contains(center.id.0))
+            || self.everybody.as_ref().is_some_and(|within| within.contains(user))
             || self.users.binary_search(&user.id).is_ok()
-            || self.to_move.iter().any(|(from, to)| from.contains(center.id.0) && (center.id, center.number) != (to.id, to.number))
+            || self.to_move.iter().any(|(from, to)| from.contains(user) && (center.id, center.number) != (to.id, to.number))
     }
 }
 
 impl InCostCenter {
-    fn contains(&self, id: i64) -> bool {
+    fn contains(&self, user: &User) -> bool {
         match self {
             InCostCenter::Any => true,
-            InCostCenter::Of(ids) => ids.contains(&id),
+            InCostCenter::Of(ids) => ids.contains(&user.cost_center.id.0),
+            InCostCenter::OrRole { centers, roles } => {
+                centers.contains(&user.cost_center.id.0) || user.roles.iter().any(|role| roles.contains(role))
+            }
         }
     }
 }
@@ -98,11 +105,12 @@ impl Filter {
 /// A figure that a read of everybody finds on its way.
 pub type Pinless = Arc<OnceLock<u64>>;
 
-/// `Any`, or the ids of cost centers.
+/// `Any`, or the ids of cost centers; where policies go by roles, who has one of these is meant too.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum InCostCenter {
     Any,
     Of(BTreeSet<i64>),
+    OrRole { centers: BTreeSet<i64>, roles: BTreeSet<RoleId> },
 }
 
 /// All that one transaction changes for one user. Named old values are what the write compares before it sets (R21).
@@ -113,12 +121,13 @@ pub struct UserChange {
     pub code: Option<ValueChange>,
     pub password: Option<ValueChange>,
     pub cost_center: Option<Move>,
+    pub role: Option<RoleRemoval>,
 }
 
 impl UserChange {
     /// Of a user of whom nothing is changed yet.
     pub fn of(user: UserId) -> UserChange {
-        UserChange { user, pin: None, code: None, password: None, cost_center: None }
+        UserChange { user, pin: None, code: None, password: None, cost_center: None, role: None }
     }
 }
 
@@ -181,6 +190,12 @@ pub struct Move {
     pub to: CostCenter,
 }
 
+/// A role that the user has, or nothing is written, and then has not.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RoleRemoval {
+    pub role: Role,
+}
+
 /// What `write` says of each user, in the order given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Outcome {
@@ -207,17 +222,23 @@ pub struct AfterImage {
     pub code: Option<StoredValue>,
     pub password: Option<StoredValue>,
     pub cost_center: Option<CostCenter>,
+    /// A role that the user must not have any more.
+    pub role_gone: Option<RoleId>,
 }
 
 impl AfterImage {
     /// Of a user of whom nothing more than the row is looked for.
     pub fn of(user: UserId) -> AfterImage {
-        AfterImage { user, pins: Vec::new(), gone: Vec::new(), code: None, password: None, cost_center: None }
+        AfterImage { user, pins: Vec::new(), gone: Vec::new(), code: None, password: None, cost_center: None, role_gone: None }
     }
 }
 
-/// The cost centers to look up.
-pub type Wanted = BTreeSet<CostCenterRef>;
+/// The cost centers and roles to look up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wanted {
+    pub cost_centers: BTreeSet<CostCenterRef>,
+    pub roles: BTreeSet<RoleRef>,
+}
 
 /// The reading half: its sessions are read-only. Made without a connection, so that [`inspect`](Reader::inspect) can report
 /// a refused one.
@@ -279,6 +300,9 @@ pub enum CheckVerdict {
 const WRITABLE: &str = "writable";
 /// The check that the role may do what the policies need.
 const PRIVILEGES: &str = "privileges";
+/// The checks of the tables that tie users to cost centers and to roles.
+const CENTER_LINKS: &str = "cost center links";
+const ROLE_LINKS: &str = "role links";
 
 impl Check {
     /// Whether no pass can begin. That the database takes no changes is left to each pass (tripwire `read_only`): it may be over
@@ -364,20 +388,26 @@ impl Reader {
         }
     }
 
-    /// Each of `wanted` as found. A name that two cost centers share counts as absent: guessing could move people into the
-    /// wrong one.
+    /// Each of `wanted` as found. A name that two cost centers or two roles share counts as absent: guessing could move people
+    /// into the wrong one.
     ///
     /// # Errors
     /// Where the database cannot be asked. Asking for none asks nothing, so a missing table is no error then.
     pub async fn places(&self, wanted: &Wanted) -> Result<Places, StoreError> {
-        if wanted.is_empty() {
-            return Ok(Places::default());
+        let (mut centers, mut roles) = (Vec::new(), Vec::new());
+        if !wanted.cost_centers.is_empty() {
+            centers = match &self.0 {
+                Dialect::Postgres(db) => db.cost_centers(&wanted.cost_centers).await?,
+                Dialect::Sqlite(db) => db.cost_centers(&wanted.cost_centers).await?,
+            };
         }
-        let found = match &self.0 {
-            Dialect::Postgres(db) => db.places(wanted).await?,
-            Dialect::Sqlite(db) => db.places(wanted).await?,
-        };
-        Ok(sql::pick_places(wanted, &found))
+        if !wanted.roles.is_empty() {
+            roles = match &self.0 {
+                Dialect::Postgres(db) => db.roles(&wanted.roles).await?,
+                Dialect::Sqlite(db) => db.roles(&wanted.roles).await?,
+            };
+        }
+        Ok(sql::pick_places(wanted, &centers, &roles))
     }
 
     /// The names of all cost centers, each as often as it is there: for advice about one that is not found.
@@ -388,6 +418,17 @@ impl Reader {
         match &self.0 {
             Dialect::Postgres(db) => db.cost_center_names().await,
             Dialect::Sqlite(db) => db.cost_center_names().await,
+        }
+    }
+
+    /// The same of roles.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn role_names(&self) -> Result<Vec<String>, StoreError> {
+        match &self.0 {
+            Dialect::Postgres(db) => db.role_names().await,
+            Dialect::Sqlite(db) => db.role_names().await,
         }
     }
 

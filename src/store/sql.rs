@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use crate::config::DatabaseConfig;
 use crate::config::schema_map::{Test, Value};
-use crate::domain::{CostCenter, CostCenterId, CostCenterRef, PinFormat, StoredValue, UserId, WallClock};
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, PinFormat, Role, RoleId, RoleRef, StoredValue, UserId, WallClock};
 use crate::inventory::{Membership, Places, Standing, StoredPassword, StoredPin, User};
 
-use super::{Outcome, UserChange};
+use super::{Outcome, UserChange, Wanted};
 
 /// Users in one chunk of a read.
 pub(super) const CHUNK: usize = 1000;
@@ -153,6 +153,8 @@ pub(super) struct Row {
     pub(super) is_user: bool,
     pub(super) is_deleted: bool,
     pub(super) center: (i64, i64),
+    /// Not asked for where no policy needs them.
+    pub(super) roles: Vec<i64>,
     pub(super) source: Option<String>,
     /// Not asked for where no policy needs it.
     pub(super) code: Option<String>,
@@ -176,6 +178,7 @@ impl Row {
         let mut pins: Vec<StoredPin> =
             pins.into_iter().map(|(value, expires)| StoredPin::found(StoredValue::new(value), expires.map(WallClock))).collect();
         pins.sort_by(|a, b| (&a.value, a.expires).cmp(&(&b.value, b.expires)));
+        let roles: BTreeSet<RoleId> = self.roles.into_iter().map(RoleId).collect();
         User {
             id: UserId(self.id),
             login: self.login,
@@ -184,6 +187,7 @@ impl Row {
             surname: self.surname,
             standing,
             cost_center: Membership { id: CostCenterId(self.center.0), number: self.center.1 },
+            roles: roles.into_iter().collect(),
             source: self.source.filter(|s| !s.is_empty()),
             pins,
             cards: u32::try_from(cards.len()).unwrap_or(u32::MAX),
@@ -193,21 +197,38 @@ impl Row {
     }
 }
 
-/// Which of the cost centers found answers which of those wanted.
-pub(super) fn pick_places(wanted: &BTreeSet<CostCenterRef>, found: &[CostCenter]) -> Places {
-    let pick = |w: &CostCenterRef| {
-        let mut hits = found.iter().filter(|center| match w {
+/// Which of those found answers which of those wanted.
+pub(super) fn pick_places(wanted: &Wanted, centers: &[CostCenter], roles: &[Role]) -> Places {
+    let center = |w: &CostCenterRef| {
+        let is = |center: &&CostCenter| match w {
             CostCenterRef::Number(n) => center.number == *n,
             CostCenterRef::Name(n) => center.name == *n,
-        });
-        let first = hits.next().cloned();
-        if first.is_some() && hits.next().is_some() {
+        };
+        only(centers.iter().filter(is)).unwrap_or_else(|| {
             tracing::warn!(cost_center = %w, "Several cost centers are called {w}: give the number of the one that is meant");
-            return None;
-        }
-        first
+            None
+        })
     };
-    Places(wanted.iter().map(|w| (w.clone(), pick(w))).collect())
+    let role = |w: &RoleRef| {
+        let is = |role: &&Role| match w {
+            RoleRef::Id(id) => role.id == *id,
+            RoleRef::Name(n) => role.name == *n,
+        };
+        only(roles.iter().filter(is)).unwrap_or_else(|| {
+            tracing::warn!(role = %w, "Several roles are called {w}: give the number of the one that is meant, its id");
+            None
+        })
+    };
+    Places {
+        cost_centers: wanted.cost_centers.iter().map(|w| (w.clone(), center(w))).collect(),
+        roles: wanted.roles.iter().map(|w| (w.clone(), role(w))).collect(),
+    }
+}
+
+/// The one hit, if there is one; `None`: there are several.
+fn only<'h, T: Clone + 'h>(mut hits: impl Iterator<Item = &'h T>) -> Option<Option<T>> {
+    let first = hits.next().cloned();
+    hits.next().is_none().then_some(first)
 }
 
 /// The changes that may be sent at all: a second change for the same user would fight the first, and of two users with the

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use credkeeper::config::schema_map::{CardsMap, CostCentersMap, ExpiresKind, ExpiresMap, GuessedColumn, Test, UsersMap, Value, Zone};
+use credkeeper::config::schema_map::{
+    CardsMap, CostCentersMap, ExpiresKind, ExpiresMap, GuessedColumn, LinkMap, Member, RolesMap, Test, UsersMap, Value, Zone,
+};
 use credkeeper::config::{DatabaseConfig, DatabaseTarget, SchemaMap};
 use credkeeper::domain::{CostCenter, CostCenterId, PasswordEncoding, Pin, PinFormat, StoredValue, UserId, WallClock};
 use credkeeper::inventory::{Membership, StoredPin, User};
@@ -95,10 +97,18 @@ pub fn safeq6() -> SchemaMap {
             id: text("id"),
             number: text("number"),
             name: text("name"),
-            member_id: text("ou_id"),
-            member_number: Some(text("ou_number")),
+            rows: None,
+            member: Member::Column { id: text("ou_id"), number: Some(text("ou_number")) },
             verified: true,
         },
+        roles: Some(RolesMap {
+            table: text("users"),
+            id: text("id"),
+            name: text("login"),
+            rows: Some(Test::BitsSet { column: text("flag"), mask: 32_768 }),
+            link: LinkMap { table: text("users_roles"), user: text("user_id"), to: text("role_id") },
+            verified: true,
+        }),
     }
 }
 
@@ -201,13 +211,18 @@ impl Bench {
     /// Back to no users and no cards.
     pub async fn reset(&self) {
         let (cards, users) = (self.table(&self.config.map.cards.table), self.table(&self.config.map.users.table));
+        if let Some(roles) = self.config.map.roles.as_ref().filter(|_| self.config.needs.roles) {
+            self.sql(&format!("DELETE FROM {}", self.table(&roles.link.table))).await;
+        }
+        if let Member::Link(link) = &self.config.map.cost_centers.member {
+            self.sql(&format!("DELETE FROM {}", self.table(&link.table))).await;
+        }
         self.sql(&format!("DELETE FROM {cards}; DELETE FROM {users}")).await;
     }
 
     pub async fn add_users(&self, users: &[NewUser]) {
-        let (map, centers) = (&self.config.map.users, &self.config.map.cost_centers);
-        // A map without the column is tried on the vendor's tables all the same: the column is there and must stay as it is.
-        let number = centers.member_number.as_deref().unwrap_or("ou_number");
+        let map = &self.config.map.users;
+        let [center, number] = self.member_columns();
         let rows: Vec<String> = users
             .iter()
             .map(|u| {
@@ -218,9 +233,17 @@ impl Bench {
             .collect();
         let source = map.source.as_deref().unwrap_or("source");
         let flag = flag_of(&map.is_user);
-        let columns = [map.id.as_str(), &map.login, &map.email, &map.name, &map.surname, flag, &centers.member_id, number, source];
+        let columns = [map.id.as_str(), &map.login, &map.email, &map.name, &map.surname, flag, center, number, source];
         let columns = columns.map(|c| format!("\"{c}\"")).join(", ");
         self.sql(&format!("INSERT INTO {} ({columns}) VALUES {}", self.table(&map.table), rows.join(", "))).await;
+    }
+
+    /// A map without the columns is tried on the vendor's tables all the same: they are there and must stay as they are.
+    pub fn member_columns(&self) -> [&str; 2] {
+        match &self.config.map.cost_centers.member {
+            Member::Column { id, number } => [id, number.as_deref().unwrap_or("ou_number")],
+            Member::Link(_) => ["ou_id", "ou_number"],
+        }
     }
 
     pub async fn add_user(&self, user: NewUser) {
@@ -281,14 +304,9 @@ impl Bench {
     }
 
     pub async fn center(&self, user: i64) -> (i64, i64) {
-        let (users, centers) = (&self.config.map.users, &self.config.map.cost_centers);
-        let query = format!(
-            "SELECT \"{}\", \"{}\" FROM {} WHERE \"{}\" = {user}",
-            centers.member_id,
-            centers.member_number.as_deref().unwrap_or("ou_number"),
-            self.table(&users.table),
-            users.id
-        );
+        let users = &self.config.map.users;
+        let [center, number] = self.member_columns();
+        let query = format!("SELECT \"{}\", \"{}\" FROM {} WHERE \"{}\" = {user}", center, number, self.table(&users.table), users.id);
         let rows = self.rows(&query).await;
         let number = |i: usize| rows[0][i].as_deref().unwrap_or("0").parse().expect("a number");
         (number(0), number(1))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use credkeeper::domain::{CostCenterId, CostCenterRef, Pin, PinFormat, StoredValue, UserId, WallClock};
 use credkeeper::inventory::{Membership, Standing};
-use credkeeper::store::{AfterImage, Committed, DueFilter, Filter, InCostCenter, Outcome, PinTarget, Pinless, Store, UserChange};
+use credkeeper::store::{AfterImage, Committed, DueFilter, Filter, InCostCenter, Outcome, PinTarget, Pinless, Store, UserChange, Wanted};
 use futures_util::StreamExt;
 
 use crate::bench::{
@@ -13,6 +13,7 @@ use crate::bench::{
     user_id, with_value,
 };
 
+mod placement;
 #[cfg(unix)]
 mod postgres;
 mod reads;
@@ -98,6 +99,7 @@ fn image(change: &UserChange) -> AfterImage {
         None => {}
     }
     image.cost_center = change.cost_center.as_ref().map(|m| m.to.clone());
+    image.role_gone = change.role.as_ref().map(|removal| removal.role.id);
     image
 }
 

@@ -6,7 +6,8 @@ use credkeeper::store::{Check, CheckVerdict, Reader};
 
 use crate::bench::{Bench, NewUser, pin};
 
-const ALL: Needs = Needs { cost_centers: true, source: true, moves: true, codes: false, passwords: false };
+const ALL: Needs =
+    Needs { cost_centers: true, source: true, moves: true, roles: false, role_removals: false, codes: false, passwords: false };
 
 async fn checks(bench: &Bench, needs: &Needs) -> Vec<Check> {
     let config = DatabaseConfig { needs: *needs, ..bench.config.clone() };

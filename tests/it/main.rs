@@ -6,6 +6,7 @@ mod brakes;
 mod cac_pair;
 mod certificates;
 mod cipher_command;
+mod codes;
 mod contract;
 mod crash;
 mod credentials;
@@ -29,6 +30,7 @@ mod patterns;
 mod pg;
 mod pin_space;
 mod pin_table;
+mod places;
 mod properties;
 mod random_policies;
 #[cfg(unix)]

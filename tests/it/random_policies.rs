@@ -15,6 +15,8 @@ use crate::small_site::{Dialect, SmallSite};
 
 const CENTERS: [(&str, i64, i64); 4] = [("Default", 0, 0), ("Needs PIN", 11, 100), ("Has PIN", 12, 200), ("Staff", 13, 300)];
 
+const ROLES: [(&str, i64); 2] = [("Visitor", 31), ("Admin", 32)];
+
 struct Dice(SmallRng);
 
 impl Dice {
@@ -133,6 +135,12 @@ fn policy(dice: &mut Dice, n: usize, longest: usize) -> String {
             let _ = write!(out, "{key}: [{}], ", names.join(", "));
         }
     }
+    for key in ["role", "not_role"] {
+        if dice.chance(20) {
+            let names: Vec<&str> = (0..1 + dice.upto(2)).map(|_| dice.one(&ROLES).0).collect();
+            let _ = write!(out, "{key}: [{}], ", names.join(", "));
+        }
+    }
     if dice.chance(10) {
         let _ = write!(out, "has_card: {}, ", dice.chance(50));
     }
@@ -168,6 +176,9 @@ fn policy(dice: &mut Dice, n: usize, longest: usize) -> String {
         }
         _ => {}
     }
+    if dice.chance(25) {
+        let _ = writeln!(out, "    remove_role: {}", dice.one(&ROLES).0);
+    }
     let _ = writeln!(
         out,
         "    notify: {}",
@@ -178,6 +189,9 @@ fn policy(dice: &mut Dice, n: usize, longest: usize) -> String {
 
 async fn people(site: &SmallSite, dice: &mut Dice, seed: u64) {
     let mut sql = String::new();
+    for (name, id) in ROLES {
+        let _ = write!(sql, "INSERT INTO users (id, login, flag) VALUES ({id}, '{name}', 163840);");
+    }
     for id in 1..=20 {
         let login = format!("{}{id}@{}.example", dice.one(&["anna", "User", "zoe", "user"]), dice.one(&["visitors", "staff"]));
         let email = dice.one(&["", "x@example.com", "not an address"]);
@@ -187,6 +201,7 @@ async fn people(site: &SmallSite, dice: &mut Dice, seed: u64) {
             sql,
             "INSERT INTO users (id, login, email, flag, ou_id, ou_number) VALUES ({id}, '{login}', '{email}', {flag}, {center}, {number});"
         );
+        ROLES.iter().filter(|_| dice.chance(40)).for_each(|(_, role)| give(&mut sql, id, *role));
         for pin in 0..dice.upto(3) {
             let value = stored(&site.load().databases[0].pin_format, seed, id, pin);
             let end = if dice.chance(40) { "NULL".to_owned() } else { site.hours(if dice.chance(50) { -50 } else { 500 }) };
@@ -215,7 +230,7 @@ fn stored(form: &credkeeper::domain::PinFormat, seed: u64, id: usize, pin: usize
 async fn disturb(site: &SmallSite, dice: &mut Dice) {
     let mut sql = String::new();
     for id in 1..=20 {
-        match dice.upto(8) {
+        match dice.upto(9) {
             0 => {
                 let (_, center, number) = dice.one(&CENTERS);
                 let _ = write!(sql, "UPDATE users SET ou_id = {center}, ou_number = {number} WHERE id = {id};");
@@ -230,10 +245,21 @@ async fn disturb(site: &SmallSite, dice: &mut Dice) {
             2 => _ = write!(sql, "DELETE FROM users_cards WHERE user_id = {id} AND (dual_pin IS NULL OR dual_pin = 'theirs');"),
             3 => _ = write!(sql, "UPDATE users SET login = 'nobody{id}', email = 'y@example.com' WHERE id = {id};"),
             4 => _ = write!(sql, "UPDATE users_cards SET pin_expiration_date = NULL WHERE user_id = {id};"),
+            5 => {
+                let (_, role) = *dice.one(&ROLES);
+                let _ = write!(sql, "DELETE FROM users_roles WHERE user_id = {id} AND role_id = {role};");
+                if dice.chance(50) {
+                    give(&mut sql, id, role);
+                }
+            }
             _ => {}
         }
     }
     site.sql(&sql).await;
+}
+
+fn give(sql: &mut String, user: usize, role: i64) {
+    let _ = write!(sql, "INSERT INTO users_roles (user_id, role_id) VALUES ({user}, {role});");
 }
 
 async fn cards(site: &SmallSite) -> BTreeMap<String, usize> {

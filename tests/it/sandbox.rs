@@ -15,7 +15,7 @@ async fn a_new_sandbox_loads_and_is_in_order() {
     let advised: Vec<_> = config.warnings.iter().filter(|w| !w.contains("not built yet")).collect();
     assert!(advised.is_empty(), "nothing in it should be done otherwise: {advised:#?}");
     let mut db = config.databases[0].clone();
-    db.needs = Needs { cost_centers: true, source: true, moves: true, codes: true, passwords: true };
+    db.needs = Needs { cost_centers: true, source: true, moves: true, roles: true, role_removals: true, codes: true, passwords: true };
     assert!(matches!(&db.target, DatabaseTarget::Sqlite { path } if *path == sandbox.database), "{:?}", db.target);
     let reader = Reader::connect(&db).await.unwrap();
     let checks = reader.inspect().await;

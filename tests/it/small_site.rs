@@ -37,18 +37,26 @@ impl SmallSite {
     /// `keys` stand in the entry of the database, as a YAML flow without braces; `rest` is the configuration from the limits on,
     /// without mail, one template `t` and the journal.
     pub async fn make(dialect: Dialect, keys: &str, rest: &str) -> SmallSite {
+        SmallSite::mapped(
+            dialect,
+            "cost_centers: {verified: true}, roles: {verified: true}, users: {puk: {column: puk, verified: true}}",
+            keys,
+            rest,
+        )
+        .await
+    }
+
+    /// The same with a `schema_map` of its own, without braces.
+    pub async fn mapped(dialect: Dialect, map: &str, keys: &str, rest: &str) -> SmallSite {
         let folder = tempfile::tempdir().unwrap();
         let postgres = match dialect {
             Dialect::Sqlite => None,
             Dialect::Postgres => Some(TestDb::new().await),
         };
         let database = match &postgres {
-            None => "url: 'sqlite:site.db', profile: sandbox".to_owned(),
+            None => format!("url: 'sqlite:site.db', profile: sandbox, schema_map: {{{map}}}"),
             Some(db) => {
-                format!(
-                    "url: 'postgres://credkeeper@127.0.0.1:{}/{}', schema_map: {{cost_centers: {{verified: true}}, users: {{puk: {{column: puk, verified: true}}}}}}",
-                    db.port, db.name
-                )
+                format!("url: 'postgres://credkeeper@127.0.0.1:{}/{}', schema_map: {{{map}}}", db.port, db.name)
             }
         };
         let config = folder.path().join("config.yaml");

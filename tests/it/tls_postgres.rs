@@ -15,7 +15,8 @@ use crate::bench::{Bench, NewUser, new_pin, read, user_id};
 use crate::encrypted::encrypted;
 use crate::pg;
 
-const ALL: Needs = Needs { cost_centers: true, source: true, moves: true, codes: false, passwords: false };
+const ALL: Needs =
+    Needs { cost_centers: true, source: true, moves: true, roles: false, role_removals: false, codes: false, passwords: false };
 
 async fn inspect(config: &DatabaseConfig) -> Vec<Check> {
     let config = DatabaseConfig { needs: ALL, ..config.clone() };

@@ -1,7 +1,9 @@
 //! From a profile and its overrides to a checked [`SchemaMap`].
 
 use super::profile::{Profile, merged};
-use super::{CardsMap, CostCentersMap, ExpiresKind, ExpiresMap, GuessedColumn, SchemaMap, Test, UsersMap, Value, Zone};
+use super::{
+    CardsMap, CostCentersMap, ExpiresKind, ExpiresMap, GuessedColumn, LinkMap, Member, RolesMap, SchemaMap, Test, UsersMap, Value, Zone,
+};
 use crate::config::read::{Field, Reader, Section, one_of};
 use crate::config::yaml::Data;
 
@@ -16,11 +18,13 @@ pub(in crate::config) fn resolve(reader: &Reader, profile: Profile, overrides: O
     let mut section = Section::new(reader, key, &node);
     let users = section.required("users", "a mapping of tables and columns").and_then(|field| users(&field));
     let cards = section.required("cards", "a mapping of tables and columns").and_then(|field| cards(&field));
-    let cost_centers = section.required("cost_centers", "a mapping of tables and columns").and_then(|field| cost_centers(&field));
-    section.field("roles").and_then(|field| roles(&field));
+    let cost_centers = section.required("cost_centers", "a mapping of tables and columns");
+    let roles_field = section.field("roles");
+    let cost_centers = cost_centers.and_then(|field| self::cost_centers(&field, users.as_ref()));
+    let roles = roles_field.map_or(Some(None), |field| roles(&field, users.as_ref()).map(Some));
     section.later("jobs", "print jobs");
     section.finish();
-    Some(SchemaMap { users: users?, cards: cards?, cost_centers: cost_centers? })
+    Some(SchemaMap { users: users?, cards: cards?, cost_centers: cost_centers?, roles: roles? })
 }
 
 /// A name as it may stand in SQL once it is quoted. Nothing else of the configuration ever gets there unbound.
@@ -104,47 +108,110 @@ fn insert_defaults(field: &Field<'_>) -> Option<Vec<(String, Value)>> {
     pairs.collect::<Vec<_>>().into_iter().collect()
 }
 
-fn cost_centers(field: &Field<'_>) -> Option<CostCentersMap> {
-    let mut section = field.section("a mapping of tables and columns")?;
-    section.or("model", (), |model| model.word(&[("column", ())], &["users_rows", "link_table"]));
-    let table = required_name(&mut section, "table");
-    let [id, number, center] = ["id", "number", "name"].map(|key| required_column(&mut section, key));
-    let member = section.required("member", "{id_column: NAME, number_column: NAME}");
-    let member = member.and_then(|member| {
-        let mut section = member.section("{id_column: NAME, number_column: NAME}")?;
-        let id = required_name(&mut section, "id_column");
-        let number = section.field("number_column").map(|number| name(&number));
-        section.finish();
-        // Given and wrong is a problem; absent is a map of its own.
-        Some((id?, number.map_or(Some(None), |named| named.map(Some))?))
-    });
-    section.later("where", "cost centers kept as rows of users");
-    section.later("link", "cost centers kept in a link table");
-    let verified = section.or("verified", true, Field::boolean);
-    section.finish();
-    let (member_id, member_number) = member?;
-    Some(CostCentersMap { table: table?, id: id?, number: number?, name: center?, member_id, member_number, verified })
+/// Where what a user belongs to has its rows.
+#[derive(Clone, Copy, PartialEq)]
+enum Model {
+    Column,
+    UsersRows,
+    LinkTable,
+    Table,
 }
 
-/// Checked, and not kept: nothing reads roles yet.
-fn roles(field: &Field<'_>) -> Option<()> {
+impl Model {
+    fn as_str(self) -> &'static str {
+        match self {
+            Model::Column => "column",
+            Model::UsersRows => "users_rows",
+            Model::LinkTable => "link_table",
+            Model::Table => "table",
+        }
+    }
+}
+
+/// A key that another model has: an error where the configuration says it, and nothing where it is the profile's. Nor where
+/// the model is not known.
+fn idle(section: &mut Section<'_>, key: &'static str, model: Option<Model>) {
+    let field = section.field(key).filter(|field| field.node.at.is_some());
+    if let (Some(field), Some(model)) = (field, model) {
+        field.problem(format!("has no meaning with model: {}; remove the key", model.as_str()));
+    }
+}
+
+/// A test that tells what rows of `users` are.
+fn rows(section: &mut Section<'_>, of: &str) -> Option<Test> {
+    let shape = format!("a test that tells the rows of {of} from those of users, such as {{bits_set: {{column: flag, mask: 16384}}}}");
+    section.required("where", shape).and_then(|field| test(&field))
+}
+
+/// `users`: absent where something is wrong with it.
+fn cost_centers(field: &Field<'_>, users: Option<&UsersMap>) -> Option<CostCentersMap> {
     let mut section = field.section("a mapping of tables and columns")?;
-    let models = [("users_rows", ()), ("table", ())];
-    section.or("model", (), |model| model.choice(&models));
-    for key in ["id", "name"] {
-        section.field(key).and_then(|field| column(&field));
+    let models = [Model::Column, Model::UsersRows, Model::LinkTable].map(|model| (model.as_str(), model));
+    let model = section.field("model").map_or(Some(Model::Column), |model| model.choice(&models));
+    let [id, number, center] = ["id", "number", "name"].map(|key| required_column(&mut section, key));
+    let (mut table, mut test) = (users.map(|users| users.table.clone()), Some(None));
+    if model == Some(Model::UsersRows) {
+        idle(&mut section, "table", model);
+        test = rows(&mut section, "cost centers").map(Some);
+    } else {
+        table = required_name(&mut section, "table");
+        idle(&mut section, "where", model);
     }
-    section.field("table").and_then(|field| name(&field));
-    section.field("where").and_then(|field| test(&field));
-    if let Some(mut link) = section.field("link").and_then(|link| link.section("{table: NAME, user: NAME, role: NAME}")) {
-        required_name(&mut link, "table");
-        required_column(&mut link, "user");
-        required_column(&mut link, "role");
-        link.finish();
-    }
-    section.or("verified", true, Field::boolean);
+    let member = if model == Some(Model::LinkTable) {
+        idle(&mut section, "member", model);
+        section
+            .required("link", "{table: NAME, user: NAME, cost_center: NAME}")
+            .and_then(|field| link(&field, "cost_center"))
+            .map(Member::Link)
+    } else {
+        idle(&mut section, "link", model);
+        section.required("member", "{id_column: NAME, number_column: NAME}").and_then(|field| member(&field))
+    };
+    let verified = section.or("verified", true, Field::boolean);
     section.finish();
-    Some(())
+    model?;
+    Some(CostCentersMap { table: table?, id: id?, number: number?, name: center?, rows: test?, member: member?, verified })
+}
+
+fn member(field: &Field<'_>) -> Option<Member> {
+    let mut section = field.section("{id_column: NAME, number_column: NAME}")?;
+    let id = required_name(&mut section, "id_column");
+    let number = section.field("number_column").map(|number| name(&number));
+    section.finish();
+    // Given and wrong is a problem; absent is a map of its own.
+    Some(Member::Column { id: id?, number: number.map_or(Some(None), |named| named.map(Some))? })
+}
+
+/// `to` is the key of the column that names what the user is tied to.
+fn link(field: &Field<'_>, to: &'static str) -> Option<LinkMap> {
+    let mut section = field.section(&format!("{{table: NAME, user: NAME, {to}: NAME}}"))?;
+    let table = required_name(&mut section, "table");
+    let [user, to] = ["user", to].map(|key| required_column(&mut section, key));
+    section.finish();
+    Some(LinkMap { table: table?, user: user?, to: to? })
+}
+
+/// As of [`cost_centers`].
+fn roles(field: &Field<'_>, users: Option<&UsersMap>) -> Option<RolesMap> {
+    let mut section = field.section("a mapping of tables and columns")?;
+    let models = [Model::UsersRows, Model::Table].map(|model| (model.as_str(), model));
+    let model = section.field("model").map_or(Some(Model::UsersRows), |model| model.choice(&models));
+    let role = required_column(&mut section, "name");
+    let (mut table, mut id, mut test) = (users.map(|users| users.table.clone()), users.map(|users| users.id.clone()), Some(None));
+    if model == Some(Model::Table) {
+        table = required_name(&mut section, "table");
+        id = required_column(&mut section, "id");
+        idle(&mut section, "where", model);
+    } else {
+        idle(&mut section, "table", model);
+        idle(&mut section, "id", model);
+        test = rows(&mut section, "roles").map(Some);
+    }
+    let link = section.required("link", "{table: NAME, user: NAME, role: NAME}").and_then(|field| link(&field, "role"));
+    let verified = section.or("verified", true, Field::boolean);
+    section.finish();
+    model?;
+    Some(RolesMap { table: table?, id: id?, name: role?, rows: test?, link: link?, verified })
 }
 
 /// One of a closed set, so that no SQL text is ever configured.

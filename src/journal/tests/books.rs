@@ -51,7 +51,7 @@ async fn two_tenants_with_the_same_user_ids_and_logins_do_not_mix() {
     assert_eq!((replaced(&one).await, replaced(&two).await), (1, 0));
     let free = async |journal: &Journal| !journal.reader().quarantined(vec![stored("2468")], at(1)).await.unwrap()[0];
     assert!(!free(&one).await && free(&two).await, "the PIN of one tenant is nothing to the other");
-    assert_eq!(one.reader().issued_until(Credential::Pin, at(9)).await.unwrap(), [UserId(1)]);
+    assert_eq!(one.reader().issued_until(Credential::Pin, at(9), None).await.unwrap(), [UserId(1)]);
     assert_eq!(two.reader().user_history(UserId(1), 9).await.unwrap().len(), 1);
     assert_eq!((one.reader().unfinished(9).await.unwrap().len(), two.reader().unfinished(9).await.unwrap().len()), (1, 0));
     assert_eq!((one.reader().oldest_open().await.unwrap(), two.reader().oldest_open().await.unwrap()), (Some(NOW), None));

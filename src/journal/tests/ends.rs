@@ -51,6 +51,7 @@ async fn what_a_crash_left_of_ends_and_removals_can_be_looked_up() {
     let journal = bed.open().await;
     let mut with_move = deleted(3, &[("9753", None)]);
     with_move.moved = renewed(3, "", "").moved;
+    with_move.role_removed = Some(Role { id: RoleId(31), name: "Visitor".to_owned() });
     journal
         .planned(&pass(), vec![extended(1, &[("1357", None), ("2468", Some(4))], 9000), deleted(2, &[("8642", None)]), with_move], NOW)
         .await
@@ -63,6 +64,7 @@ async fn what_a_crash_left_of_ends_and_removals_can_be_looked_up() {
     assert_eq!(written[0].pins, [(stored("1357"), end), (stored("2468"), end)]);
     assert_eq!((written[1].pins.len(), &written[1].gone), (0, &vec![stored("8642")]));
     assert_eq!((&written[2].gone, written[2].cost_center.as_ref().map(|c| c.number)), (&vec![stored("9753")], Some(60)));
+    assert_eq!((written[1].role_gone, written[2].role_gone), (None, Some(RoleId(31))));
     journal.resolve(found[0].batch, &[true, true, false], at(5)).await.unwrap();
     assert_eq!(counts(&left, &journal).await, [("unannounced", 2), ("abandoned", 1)]);
     assert_eq!(journal.reader().quarantined(vec![stored("8642"), stored("9753")], at(6)).await.unwrap(), [true, false]);
@@ -120,7 +122,13 @@ async fn whose_pin_is_old_is_known_by_the_newest_one() {
     committed(&journal, vec![silent(1, "1357"), silent(2, "1357"), extended(3, &[("1357", None)], 9)]).await;
     let batch = journal.planned(&pass(), vec![silent(2, "2468"), extended(1, &[("1357", None)], 9)], at(100)).await.unwrap();
     journal.committed(batch, at(100)).await.unwrap();
-    let users = async |until| journal.reader().issued_until(Credential::Pin, until).await.unwrap().iter().map(|u| u.0).collect::<Vec<_>>();
+    let users = async |until| {
+        let looked = async |above: Option<UserId>| journal.reader().issued_until(Credential::Pin, until, above).await.unwrap();
+        let all = looked(None).await;
+        assert_eq!(looked(Some(UserId(0))).await, all, "both ways of looking find the same");
+        assert!(looked(Some(UserId(2))).await.iter().all(|user| user.0 > 2));
+        all.iter().map(|u| u.0).collect::<Vec<_>>()
+    };
     assert_eq!(users(at(-1)).await, [0; 0]);
     assert_eq!(users(at(50)).await, [1], "an extension makes nothing younger, and an issue does");
     assert_eq!(users(at(100)).await, [1, 2]);

@@ -219,9 +219,11 @@ async fn history_and_passes_are_kept_for_people() {
     committed(&journal, vec![renewed(1, "1357", "PINold")]).await;
     answer(&journal, 1, Answer::Deferred { code: Some(451) }, at(1)).await;
     answer(&journal, 1, Answer::Rejected { code: 550 }, at(30)).await;
-    committed(&journal, vec![announced(1, "2468")]).await;
+    let role_removed = Some(Role { id: RoleId(31), name: "Visitor".to_owned() });
+    committed(&journal, vec![NewIssuance { role_removed, ..announced(1, "2468") }]).await;
     let history = bed.read().await.unwrap().user_history(UserId(1), 10).await.unwrap();
     assert_eq!(history.iter().map(|h| (h.issuance.0, h.state)).collect::<Vec<_>>(), [(2, State::Committed), (1, State::Undeliverable)]);
+    assert_eq!(history[0].changes, ["PIN issued", "role removed"]);
     let old = &history[1];
     assert_eq!((old.changes.as_slice(), old.attempts, old.last_reply), (&["PIN issued", "moved"][..], 2, Some(550)));
     assert_eq!((old.planned_at, old.committed_at, old.ended_at, old.next_attempt), (NOW, Some(NOW), Some(at(30)), None));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::{Code, CostCenter, CostCenterId, Mailbox, Password, Pin, PinFormat, WallClock};
+use crate::domain::{Code, CostCenter, CostCenterId, Mailbox, Password, Pin, PinFormat, Role, RoleId, WallClock};
 use crate::inventory::{Membership, Standing, StoredPassword, StoredPin};
 
 mod baseline;
@@ -124,6 +124,7 @@ pub(super) fn announced(user: i64, pin: &str) -> NewIssuance {
         password: None,
         existing: None,
         moved: None,
+        role_removed: None,
         announcement: Some(Announcement {
             recipient: Mailbox::parse(&format!("someone{user}@example.org")).unwrap(),
             template: "default".to_owned(),
@@ -173,6 +174,7 @@ pub(super) fn person(id: i64, pin: Option<&str>) -> User {
         surname: String::new(),
         standing: Standing::Active,
         cost_center: Membership { id: CostCenterId(5), number: 50 },
+        roles: vec![],
         source: None,
         pins: pin.map(|pin| StoredPin::found(stored(pin), Some(WallClock(5000)))).into_iter().collect(),
         cards: 0,

@@ -70,7 +70,7 @@ async fn a_password_is_ours_as_long_as_it_stands() {
     journal.attempted(vec![(IssuanceId(1), Answer::Accepted)], NOW, Duration::from_secs(9)).await.unwrap();
     committed(&journal, vec![renewed(1, "2468", "PINold")]).await;
     assert_eq!(issued("$2a$new").await, Some(NOW));
-    let aged = async |kind, until| journal.reader().issued_until(kind, until).await.unwrap();
+    let aged = async |kind, until| journal.reader().issued_until(kind, until, None).await.unwrap();
     assert_eq!(aged(Credential::Password, NOW).await, [UserId(1)]);
     assert_eq!(aged(Credential::Code, at(-1)).await, []);
     // Nor does forgetting take what the age of the password needs.

@@ -3,7 +3,7 @@
 
 use crate::domain::PinFormat;
 use crate::store::sql::is_pin;
-use crate::store::{Check, CheckVerdict, PRIVILEGES, WRITABLE};
+use crate::store::{CENTER_LINKS, Check, CheckVerdict, PRIVILEGES, WRITABLE};
 use crate::tls::Verify;
 
 use super::*;
@@ -88,6 +88,7 @@ impl Postgres {
         let card_columns = columns_of.get(cards.check).unwrap_or(&empty);
         checks.push(self.defaults(card_columns));
         checks.push(self.length(card_columns));
+        checks.extend(self.link_defaults(columns_of.get(CENTER_LINKS).unwrap_or(&empty)));
         checks.extend(self.value_lengths(columns_of.get(tables[0].check).unwrap_or(&empty)));
         checks.push(self.privileges(client, &tables, card_columns).await?);
         checks.push(self.index(client, cards).await?);
@@ -219,6 +220,15 @@ impl Postgres {
             return Check::failed("insert defaults", format!("NOT NULL without a default: {}", open.join(", ")), advice);
         }
         Check::ok("insert defaults", "every NOT NULL column of the cards table is covered")
+    }
+
+    /// Where a move may insert a row: it sets both columns, and nothing else.
+    fn link_defaults(&self, columns: &[Column]) -> Option<Check> {
+        let Member::Link(link) = &self.db.map.cost_centers.member else { return None };
+        let open = |c: &&Column| self.db.needs.moves && c.required && !c.has_default && ![&link.user, &link.to].contains(&&c.name);
+        let open: Vec<&str> = columns.iter().filter(open).map(|c| c.name.as_str()).collect();
+        let advice = format!("a move inserts a row into {} and knows no value for them: give them defaults there", link.table);
+        (!open.is_empty()).then(|| Check::failed(CENTER_LINKS, format!("NOT NULL without a default: {}", open.join(", ")), advice))
     }
 
     fn length(&self, columns: &[Column]) -> Check {

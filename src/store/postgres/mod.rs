@@ -4,7 +4,7 @@
 //! Statements are sent with their types, parsed and planned anew each time, in one round trip: a plan that was made for ten
 //! users is never reused for a thousand, and a connection pooler in between sees no prepared statements.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use deadpool::Runtime;
@@ -14,19 +14,20 @@ use tokio::sync::OnceCell;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-use crate::config::schema_map::Zone;
+use crate::config::schema_map::{LinkMap, Member, RolesMap, Zone};
 use crate::config::{DatabaseConfig, DatabaseTarget};
-use crate::domain::{CostCenter, CostCenterId, CostCenterRef, Timestamp, UserId, WallClock};
+use crate::domain::{CostCenter, CostCenterId, CostCenterRef, Role, RoleId, RoleRef, Timestamp, UserId, WallClock};
 use crate::inventory::{Counts, Pulse, ReadOnly};
 
+use super::AfterImage;
 use super::counts::{NUMBERS, Question, counts};
 use super::error::{Cause, Kind, StoreError};
 use super::sql::{Arg, Binder, NAMES, quoted};
-use super::{AfterImage, Wanted};
 
 mod connect;
 mod expiry;
 mod inspect;
+mod places;
 mod read;
 mod session;
 mod stored;
@@ -55,9 +56,12 @@ struct Layout {
     users: String,
     cards: String,
     cost_centers: String,
+    /// The table that ties users to cost centers, where the map has one.
+    center_links: Option<String>,
+    roles: Option<RoleTables>,
     /// The schema that really holds the users table.
     schema: String,
-    /// Whether `users` has the columns that name a cost center. Without them everybody is in cost center 0, number 0:
+    /// Whether the columns or the table are there that name a user's cost center. Without them everybody is in cost center 0, number 0:
     /// policies that need more are refused by the inspection.
     member: bool,
     source: bool,
@@ -67,6 +71,12 @@ struct Layout {
     card_types: HashMap<String, String>,
     /// `AS MATERIALIZED`, or `AS` before version 12, which always does.
     materialized: &'static str,
+}
+
+/// Qualified and quoted.
+struct RoleTables {
+    roles: String,
+    links: String,
 }
 
 impl Layout {
@@ -135,10 +145,16 @@ impl Postgres {
         let table = binder.text(&users);
         let cost_centers = qualified(&map.cost_centers.table);
         let places = binder.text(&cost_centers);
+        let center_links = match &map.cost_centers.member {
+            Member::Link(link) => Some(qualified(&link.table)),
+            Member::Column { .. } => None,
+        };
+        let links = binder.text(center_links.as_ref().unwrap_or(&users));
         let sql = format!(
             "SELECT n.nspname::text, current_setting('server_version_num')::bigint,
                     (SELECT array_agg(a.attname::text) FROM pg_attribute a
-                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), to_regclass({places}) IS NOT NULL
+                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), to_regclass({places}) IS NOT NULL,
+                    to_regclass({links}) IS NOT NULL
                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({table})"
         );
         let rows = self.rows(client, "look for the users table", &sql, &binder.args).await?;
@@ -160,8 +176,13 @@ impl Postgres {
             card_types: types.iter().map(|r| (r.get(0), r.get(1))).collect(),
             cards,
             cost_centers,
+            center_links,
+            roles: map.roles.as_ref().map(|map| RoleTables { roles: qualified(&map.table), links: qualified(&map.link.table) }),
             schema: row.get(0),
-            member: has(&map.cost_centers.member_id) && map.cost_centers.member_number.as_ref().map_or(row.get(3), has),
+            member: match &map.cost_centers.member {
+                Member::Column { id, number } => has(id) && number.as_ref().map_or(row.get(3), has),
+                Member::Link(_) => row.get(3) && row.get(4),
+            },
             source: map.users.source.as_ref().is_some_and(has),
             puk: map.users.puk.as_ref().is_some_and(|puk| has(&puk.column)),
             password: map.users.password.as_ref().is_some_and(has),
@@ -234,39 +255,6 @@ impl Postgres {
             format!("SELECT coalesce(max(u.{id}), 0)::bigint FROM {users} u", id = quoted(&self.db.map.users.id), users = layout.users);
         let rows = self.rows(&client, "newest", &sql, &[]).await?;
         Ok(UserId(only(&rows, "newest")?.get(0)))
-    }
-
-    pub(super) async fn places(&self, wanted: &Wanted) -> Result<Vec<CostCenter>, StoreError> {
-        let client = self.reading().await?;
-        let layout = self.layout(&client).await?;
-        let map = &self.db.map.cost_centers;
-        let (mut numbers, mut names) = (Vec::new(), Vec::new());
-        for place in wanted {
-            match place {
-                CostCenterRef::Number(n) => numbers.push(Some(*n)),
-                CostCenterRef::Name(n) => names.push(Some(n.clone())),
-            }
-        }
-        let mut binder = Binder::postgres();
-        // Arrays of what the configuration names, not a batch: a handful of values against a small table.
-        let (numbers, names) = (binder.bind(Arg::Ints(numbers)), binder.bind(Arg::Texts(names)));
-        let (id, number, name) = (quoted(&map.id), quoted(&map.number), quoted(&map.name));
-        let sql = format!(
-            "SELECT o.{id}::bigint, o.{number}::bigint, o.{name}::text FROM {table} o
-              WHERE o.{id} IS NOT NULL AND o.{number} IS NOT NULL AND o.{name} IS NOT NULL
-                AND (o.{number} = ANY({numbers}) OR o.{name}::text = ANY({names})) ORDER BY 1",
-            table = layout.cost_centers
-        );
-        let rows = self.rows(&client, "look up cost centers", &sql, &binder.args).await?;
-        Ok(rows.iter().map(|r| CostCenter { id: CostCenterId(r.get(0)), number: r.get(1), name: r.get(2) }).collect())
-    }
-
-    pub(super) async fn cost_center_names(&self) -> Result<Vec<String>, StoreError> {
-        let client = self.reading().await?;
-        let layout = self.layout(&client).await?;
-        let name = quoted(&self.db.map.cost_centers.name);
-        let sql = format!("SELECT o.{name}::text FROM {} o WHERE o.{name} IS NOT NULL ORDER BY 1 LIMIT {NAMES}", layout.cost_centers);
-        Ok(self.rows(&client, "look up cost centers", &sql, &[]).await?.iter().map(|row| row.get(0)).collect())
     }
 
     pub(super) async fn present(&self, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {

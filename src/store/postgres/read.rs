@@ -5,6 +5,7 @@
 //! joins, and a boolean is wrapped so that it is expected to hold for half of the rows. A user with several cards is several
 //! rows in a row: sorting them took a third of the time of collecting them into arrays, and spills less.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -83,11 +84,13 @@ impl Postgres {
             self.due(layout, due, binder)
         } else {
             let (columns, (value, end)) = (self.columns(layout, binder), self.card());
+            let (of_roles, roles) = self.roles_joined(layout, None);
             format!(
-                "SELECT {columns}, {value}, {end} FROM {users} u LEFT JOIN {cards} c ON c.{owner} = u.{id} ORDER BY u.{id}",
+                "SELECT {columns}, {value}, {end}, {roles} FROM {users} u {placed} {of_roles} LEFT JOIN {cards} c ON c.{owner} = u.{id} ORDER BY u.{id}",
                 users = layout.users,
                 cards = layout.cards,
                 owner = quoted(&self.db.map.cards.user),
+                placed = self.joined(layout, None),
             )
         }
     }
@@ -101,15 +104,18 @@ impl Postgres {
         let pin = is_pin(self.db.pin_format, &value, true);
         let (users, cards, materialized) = (&layout.users, &layout.cards, layout.materialized);
         let real = self.real(binder);
+        let placed = self.joined(layout, None);
+        let row = format!("u.{id}");
+        let of_user = (row.as_str(), center.as_str());
         let (mut bare, mut count) = (String::new(), "");
         let mut arms = Vec::new();
         if let Some(within) = &due.without_pin {
             bare = format!(
-                "bare(id, center, is_real) {materialized} (SELECT u.{id}::bigint, {center}, {real} FROM {users} u
+                "bare(id, center, is_real) {materialized} (SELECT u.{id}::bigint, {center}, {real} FROM {users} u {placed}
                    LEFT JOIN {cards} c ON c.{owner} = u.{id} AND {pin} WHERE c.{owner} IS NULL), "
             );
             count = PINLESS;
-            arms.push(format!("SELECT b.id FROM bare b WHERE {}", inside("b.center", within, binder)));
+            arms.push(format!("SELECT b.id FROM bare b WHERE {}", self.inside(layout, ("b.id", "b.center"), within, binder)));
         }
         if let Some(at) = due.expired_at {
             let end = format!("c.{}", quoted(&map.cards.expires.column));
@@ -122,7 +128,12 @@ impl Postgres {
             arms.push(format!("SELECT c.{owner}::bigint FROM {cards} c WHERE {end} IS NULL AND {pin}"));
         }
         if let Some(within) = &due.everybody {
-            arms.push(format!("SELECT u.{id}::bigint FROM {users} u WHERE {}", inside(&center, within, binder)));
+            let inside = self.inside(layout, of_user, within, binder);
+            arms.push(format!("SELECT u.{id}::bigint FROM {users} u {placed} WHERE {inside}"));
+        }
+        if let Some((link, table)) = self.role_links(layout).filter(|_| !due.with_role.is_empty()) {
+            let roles = binder.bind(Arg::Ints(due.with_role.iter().map(|role| Some(role.0)).collect()));
+            arms.push(format!("SELECT l.{}::bigint FROM {table} l WHERE l.{} = ANY({roles})", quoted(&link.user), quoted(&link.to)));
         }
         if !due.users.is_empty() {
             let ids = binder.bind(Arg::Ints(due.users.iter().map(|user| Some(user.0)).collect()));
@@ -130,14 +141,18 @@ impl Postgres {
         }
         for (within, column) in [(&due.without_code, self.code_column(layout)), (&due.without_password, self.password_column(layout))] {
             if let (Some(within), Some(column)) = (within, column) {
-                let inside = inside(&center, within, binder);
-                arms.push(format!("SELECT u.{id}::bigint FROM {users} u WHERE {inside} AND coalesce(u.{column}::text, '') = ''"));
+                let inside = self.inside(layout, of_user, within, binder);
+                arms.push(format!(
+                    "SELECT u.{id}::bigint FROM {users} u {placed} WHERE {inside} AND coalesce(u.{column}::text = '', true)"
+                ));
             }
         }
         for (from, to) in &due.to_move {
-            let from = inside(&center, from, binder);
+            let from = self.inside(layout, of_user, from, binder);
             let (to_id, to_number) = (binder.int(to.id.0), binder.int(to.number));
-            arms.push(format!("SELECT u.{id}::bigint FROM {users} u WHERE {from} AND NOT ({center} = {to_id} AND {number} = {to_number})"));
+            arms.push(format!(
+                "SELECT u.{id}::bigint FROM {users} u {placed} WHERE {from} AND NOT ({center} = {to_id} AND {number} = {to_number})"
+            ));
         }
         if arms.is_empty() {
             arms.push("SELECT NULL::bigint WHERE false".to_owned());
@@ -151,17 +166,38 @@ impl Postgres {
     /// Users whose ids `picked` selects, each once, if `test` on `u` holds.
     fn users_of(&self, layout: &Layout, picked: &str, test: &str, binder: &mut Binder) -> String {
         let (columns, (value, end)) = (self.columns(layout, binder), self.card());
+        let (of_roles, roles) = self.roles_joined(layout, Some("picked"));
         format!(
             "WITH picked(id) {materialized} ({picked}),
                   owned(id, value, ends) {materialized} (SELECT p.id, {value}, {end} FROM picked p JOIN {cards} c ON c.{owner} = p.id)
-             (SELECT {columns}, a.value, a.ends
-                FROM picked p JOIN {users} u ON u.{id} = p.id LEFT JOIN owned a ON a.id = p.id WHERE {test} ORDER BY p.id)",
+             (SELECT {columns}, a.value, a.ends, {roles}
+                FROM picked p JOIN {users} u ON u.{id} = p.id {placed} {of_roles} LEFT JOIN owned a ON a.id = p.id WHERE {test} ORDER BY p.id)",
             materialized = layout.materialized,
+            placed = self.joined(layout, Some("picked")),
             cards = layout.cards,
             users = layout.users,
             owner = quoted(&self.db.map.cards.user),
             id = quoted(&self.db.map.users.id),
         )
+    }
+
+    /// A constant set of cost centers and roles from the configuration, never a batch.
+    fn inside(&self, layout: &Layout, (id, center): (&str, &str), within: &InCostCenter, binder: &mut Binder) -> String {
+        let mut in_one = |ids: &BTreeSet<i64>| {
+            let ids = binder.bind(Arg::Ints(ids.iter().map(|id| Some(*id)).collect()));
+            format!("coalesce({center} = ANY({ids}), false)")
+        };
+        match within {
+            InCostCenter::Any => "true".to_owned(),
+            InCostCenter::Of(ids) => in_one(ids),
+            InCostCenter::OrRole { centers, roles } => {
+                let in_one = in_one(centers);
+                let Some((link, table)) = self.role_links(layout) else { return in_one };
+                let (user, role) = (quoted(&link.user), quoted(&link.to));
+                let roles = binder.bind(Arg::Ints(roles.iter().map(|role| Some(role.0)).collect()));
+                format!("({in_one} OR {id} IN (SELECT l.{user} FROM {table} l WHERE l.{role} = ANY({roles}) AND l.{user} IS NOT NULL))")
+            }
+        }
     }
 
     /// Value and expiry of row `c`.
@@ -191,26 +227,6 @@ impl Postgres {
         )
     }
 
-    /// The two columns that name the cost center of row `u`; a NULL is the virtual cost center 0.
-    pub(super) fn membership(&self, layout: &Layout) -> (String, String) {
-        if !layout.member {
-            return ("0::bigint".to_owned(), "0::bigint".to_owned());
-        }
-        let map = &self.db.map.cost_centers;
-        let half = |name: &str| format!("coalesce(u.{}::bigint, 0)", quoted(name));
-        let number = match &map.member_number {
-            Some(column) => half(column),
-            None => format!(
-                "coalesce((SELECT o.{number}::bigint FROM {places} o WHERE o.{key} = u.{member}), 0)",
-                number = quoted(&map.number),
-                places = layout.cost_centers,
-                key = quoted(&map.id),
-                member = quoted(&map.member_id)
-            ),
-        };
-        (half(&map.member_id), number)
-    }
-
     /// The same users again, inside a writing transaction.
     pub(super) async fn read_again(&self, client: &Client, layout: &Layout, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
         let mut binder = Binder::postgres();
@@ -233,7 +249,7 @@ const STEP: &str = "read users";
 /// One row more, of nobody: where a user's cost center would be, the number of real users without any PIN. It costs nothing, since
 /// the statement has found them anyway, and a join of its own would take as long as all the rest.
 const PINLESS: &str = " UNION ALL SELECT NULL::bigint, '', '', '', '', false, false, count(*) FILTER (WHERE b.is_real), 0::bigint,
-                               NULL::text, NULL::text, NULL::text, NULL::text, NULL::bigint FROM bare b";
+                               NULL::text, NULL::text, NULL::text, NULL::text, NULL::bigint, NULL::bigint[] FROM bare b";
 
 enum Reading {
     Asked(Box<Filter>, Pinless),
@@ -273,17 +289,6 @@ impl Drop for Session {
     }
 }
 
-/// A constant set of cost centers from the configuration, never a batch.
-fn inside(center: &str, within: &InCostCenter, binder: &mut Binder) -> String {
-    match within {
-        InCostCenter::Any => "true".to_owned(),
-        InCostCenter::Of(ids) => {
-            let ids = binder.bind(Arg::Ints(ids.iter().map(|id| Some(*id)).collect()));
-            format!("coalesce({center} = ANY({ids}), false)")
-        }
-    }
-}
-
 /// Puts the rows of a user together.
 #[derive(Default)]
 struct People {
@@ -313,6 +318,7 @@ impl People {
             is_user: row.try_get(5)?,
             is_deleted: row.try_get(6)?,
             center: (row.try_get(7)?, row.try_get(8)?),
+            roles: row.try_get::<_, Option<Vec<i64>>>(14)?.unwrap_or_default(),
             source: row.try_get(9)?,
             code: row.try_get(10)?,
             password: row.try_get(11)?,

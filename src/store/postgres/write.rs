@@ -17,6 +17,7 @@ use crate::store::{AfterImage, Committed, Outcome, PinTarget, UserChange};
 
 use super::{GRACE, Layout, Postgres, Shared, expiry, within};
 
+mod places;
 mod statements;
 mod values;
 
@@ -161,10 +162,17 @@ impl Transaction {
             }
         }
         let of_values = |c: &UserChange| c.code.is_some() || c.password.is_some();
-        for kind in [Kind::Values, Kind::Move] {
-            let chosen = pending(&verdicts, &|c| if kind == Kind::Values { of_values(c) } else { c.cost_center.is_some() });
+        let holds = |kind: Kind, c: &UserChange| match kind {
+            Kind::Values => of_values(c),
+            Kind::Move => c.cost_center.is_some(),
+            Kind::Role => c.role.is_some(),
+            _ => c.pin.is_some(),
+        };
+        let later = [Kind::Values, Kind::Move, Kind::Role];
+        for (n, kind) in later.into_iter().enumerate() {
+            let chosen = pending(&verdicts, &|c| holds(kind, c));
             for (i, outcome) in self.run(client, layout, kind, changes, &chosen).await? {
-                let begun = changes[i].pin.is_some() || (kind == Kind::Move && of_values(&changes[i]));
+                let begun = changes[i].pin.is_some() || later[..n].iter().any(|before| holds(*before, &changes[i]));
                 verdicts[i] = match outcome {
                     Outcome::Applied => None,
                     _ if begun => Some(Outcome::Torn),
@@ -218,6 +226,10 @@ impl Transaction {
                 None => return Ok(chosen.iter().map(|&i| (i, Outcome::ChangedMeanwhile)).collect()),
             },
             Kind::Move => ("move users", self.postgres.move_users(layout, &batch, &mut binder)),
+            Kind::Role => match self.postgres.remove_roles(layout, &batch, &mut binder) {
+                Some(statement) => ("remove roles", statement),
+                None => return Ok(chosen.iter().map(|&i| (i, Outcome::ChangedMeanwhile)).collect()),
+            },
         };
         let rows = self.postgres.rows(client, step, &statement, &binder.args).await?;
         let mut answers = std::collections::HashMap::with_capacity(rows.len());
@@ -272,6 +284,7 @@ enum Kind {
     Delete,
     Values,
     Move,
+    Role,
 }
 
 impl Kind {

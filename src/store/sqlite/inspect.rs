@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::config::schema_map::{Member, RolesMap};
 use crate::store::error::chain;
 use crate::store::sql::quoted;
-use crate::store::{Check, StoreError};
+use crate::store::{CENTER_LINKS, Check, ROLE_LINKS, StoreError};
 
 use super::Sqlite;
 
@@ -31,12 +32,21 @@ pub(super) fn inspect(sqlite: &Sqlite) -> Vec<Check> {
         user_columns.extend(&users.password);
     }
     // This dialect always reads the membership.
-    user_columns.push(&centers.member_id);
-    user_columns.extend(&centers.member_number);
+    if let Member::Column { id, number } = &centers.member {
+        user_columns.push(id);
+        user_columns.extend(number);
+    }
     checks.push(table(&connection, "users table", &users.table, &user_columns));
     checks.push(table(&connection, "cards table", &cards.table, &[&cards.user, &cards.value, &cards.expires.column]));
     if needs.cost_centers || needs.moves {
         checks.push(table(&connection, "cost centers table", &centers.table, &[&centers.id, &centers.number, &centers.name]));
+        if let Member::Link(link) = &centers.member {
+            checks.push(table(&connection, CENTER_LINKS, &link.table, &[&link.user, &link.to]));
+        }
+    }
+    if let Some(RolesMap { table: of, id, name, link, .. }) = sqlite.roles_asked() {
+        checks.push(table(&connection, "roles table", of, &[id, name]));
+        checks.push(table(&connection, ROLE_LINKS, &link.table, &[&link.user, &link.to]));
     }
     let refused = |e| StoreError::query("take the write lock", e);
     // Where the file may not be written, SQLite opens it for reading in silence.

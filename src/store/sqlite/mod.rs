@@ -10,19 +10,21 @@ use futures_util::{Stream, stream};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::config::DatabaseConfig;
-use crate::config::schema_map::{ExpiresKind, ExpiresMap, Zone};
-use crate::domain::{CostCenter, CostCenterId, CostCenterRef, StoredValue, Timestamp, UserId, WallClock};
+use crate::config::schema_map::{ExpiresKind, ExpiresMap, RolesMap, Zone};
+use crate::domain::{StoredValue, Timestamp, UserId, WallClock};
 use crate::inventory::{Counts, Pulse, ReadOnly, Standing, User};
 
 use super::counts::{NUMBERS, Question, counts};
 use super::error::StoreError;
 use super::sql::{self, Arg, Binder, CHUNK, quoted};
-use super::{AfterImage, Check, Filter, Pinless, Wanted};
+use super::{AfterImage, Check, Filter, Pinless};
 
 mod inspect;
+mod places;
 mod write;
 
 pub(super) use write::{Transaction, Writer};
@@ -129,47 +131,6 @@ impl Sqlite {
         .await
     }
 
-    pub(super) async fn places(&self, wanted: &Wanted) -> Result<Vec<CostCenter>, StoreError> {
-        let wanted = wanted.clone();
-        self.reading(move |this, connection| {
-            let map = &this.db.map.cost_centers;
-            let (id, number, name) = (quoted(&map.id), quoted(&map.number), quoted(&map.name));
-            let select = |by: &str| {
-                let sql = format!("SELECT {id}, {number}, {name} FROM {} WHERE {by} = ?1 ORDER BY 1", quoted(&map.table));
-                connection.prepare(&sql)
-            };
-            let mut found = Vec::new();
-            let mut look = || -> rusqlite::Result<()> {
-                let (mut by_number, mut by_name) = (select(&number)?, select(&name)?);
-                for place in &wanted {
-                    let center =
-                        |row: &rusqlite::Row<'_>| Ok(CostCenter { id: CostCenterId(row.get(0)?), number: row.get(1)?, name: row.get(2)? });
-                    match place {
-                        CostCenterRef::Number(n) => found.extend(by_number.query_map([n], center)?.collect::<rusqlite::Result<Vec<_>>>()?),
-                        CostCenterRef::Name(n) => found.extend(by_name.query_map([n], center)?.collect::<rusqlite::Result<Vec<_>>>()?),
-                    }
-                }
-                Ok(())
-            };
-            look().map_err(|e| StoreError::query("look up cost centers", e))?;
-            found.sort();
-            found.dedup();
-            Ok(found)
-        })
-        .await
-    }
-
-    pub(super) async fn cost_center_names(&self) -> Result<Vec<String>, StoreError> {
-        self.reading(|this, connection| {
-            let map = &this.db.map.cost_centers;
-            let (name, table) = (quoted(&map.name), quoted(&map.table));
-            let sql = format!("SELECT {name} FROM {table} WHERE {name} IS NOT NULL ORDER BY 1 LIMIT {}", sql::NAMES);
-            let names = || connection.prepare(&sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>();
-            names().map_err(|e| StoreError::query("look up cost centers", e))
-        })
-        .await
-    }
-
     pub(super) async fn present(&self, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
         let images = images.to_vec();
         self.reading(move |this, connection| write::look_up(this, connection, &images)).await
@@ -265,23 +226,6 @@ impl Sqlite {
         Ok(())
     }
 
-    /// The id and the number of the cost center of row `alias` of the users; a NULL is the virtual cost center 0.
-    fn membership(&self, alias: &str) -> (String, String) {
-        let map = &self.db.map.cost_centers;
-        let half = |column: &str| format!("coalesce({alias}.{}, 0)", quoted(column));
-        let number = match &map.member_number {
-            Some(column) => half(column),
-            None => format!(
-                "coalesce((SELECT o.{} FROM {} o WHERE o.{} = {alias}.{}), 0)",
-                quoted(&map.number),
-                quoted(&map.table),
-                quoted(&map.id),
-                quoted(&map.member_id)
-            ),
-        };
-        (half(&map.member_id), number)
-    }
-
     /// Rows of `u` with their cards as JSON; a WHERE may follow.
     fn select(&self, binder: &mut Binder) -> String {
         let (users, cards) = (&self.db.map.users, &self.db.map.cards);
@@ -289,13 +233,23 @@ impl Sqlite {
         let is_user = binder.test("u", &users.is_user);
         let is_deleted = users.is_deleted.as_ref().map_or("false".to_owned(), |t| binder.test("u", t));
         let owner = quoted(&cards.user);
-        let (center, number) = self.membership("u");
+        let (center, number) = self.membership();
+        let id = quoted(&users.id);
+        let (mut roles, mut links) = ("NULL", String::new());
+        if let Some(RolesMap { link, .. }) = self.roles_asked() {
+            let (table, user, to) = (quoted(&link.table), quoted(&link.user), quoted(&link.to));
+            roles = "r.roles";
+            links = format!(
+                "LEFT JOIN (SELECT l.{user} AS owner, json_group_array(l.{to}) AS roles FROM {table} l WHERE l.{to} IS NOT NULL GROUP BY l.{user}) r
+                   ON r.owner = u.{id}"
+            );
+        }
         let optional = |column: Option<String>| column.map_or("NULL".to_owned(), |column| format!("u.{column}"));
         format!(
-            "SELECT u.{id}, {login}, {email}, {name}, {surname}, {is_user}, {is_deleted}, {center}, {number}, {source}, {code}, {password}, a.cards
-               FROM {table} u LEFT JOIN (SELECT c.{owner} AS owner, json_group_array(json_array(c.{value}, {end})) AS cards
+            "SELECT u.{id}, {login}, {email}, {name}, {surname}, {is_user}, {is_deleted}, {center}, {number}, {source}, {code}, {password}, a.cards, {roles}
+               FROM {table} u {joined} {links} LEFT JOIN (SELECT c.{owner} AS owner, json_group_array(json_array(c.{value}, {end})) AS cards
                                            FROM {card_table} c WHERE c.{value} IS NOT NULL GROUP BY c.{owner}) a ON a.owner = u.{id}",
-            id = quoted(&users.id),
+            joined = self.joined("true"),
             login = text(&users.login),
             email = text(&users.email),
             name = text(&users.name),
@@ -341,9 +295,6 @@ fn write_end(map: &ExpiresMap, seconds: &str) -> String {
 }
 
 fn decode(row: &rusqlite::Row<'_>) -> rusqlite::Result<sql::Row> {
-    let cards: Option<String> = row.get(12)?;
-    let cards = cards.map(|json| serde_json::from_str(&json)).transpose();
-    let cards = cards.map_err(|_| rusqlite::Error::InvalidColumnType(12, "cards".to_owned(), rusqlite::types::Type::Text))?;
     Ok(sql::Row {
         id: row.get(0)?,
         login: row.get(1)?,
@@ -353,11 +304,20 @@ fn decode(row: &rusqlite::Row<'_>) -> rusqlite::Result<sql::Row> {
         is_user: row.get(5)?,
         is_deleted: row.get(6)?,
         center: (row.get(7)?, row.get(8)?),
+        roles: list(row, 13)?,
         source: row.get(9)?,
         code: row.get(10)?,
         password: row.get(11)?,
-        cards: cards.unwrap_or_default(),
+        cards: list(row, 12)?,
     })
+}
+
+/// A column that holds a list as JSON; NULL is none.
+fn list<T: DeserializeOwned>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Vec<T>> {
+    let json: Option<String> = row.get(column)?;
+    let items = json.map(|json| serde_json::from_str(&json)).transpose();
+    let wrong = |_| rusqlite::Error::InvalidColumnType(column, "a list".to_owned(), rusqlite::types::Type::Text);
+    items.map_err(wrong).map(Option::unwrap_or_default)
 }
 
 fn values(binder: &Binder) -> impl Iterator<Item = Sql> + '_ {

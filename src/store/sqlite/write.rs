@@ -13,9 +13,11 @@ use crate::domain::{StoredValue, UserId};
 use crate::inventory::{StoredPin, User};
 use crate::store::error::{Cause, Kind, StoreError};
 use crate::store::sql::{self, Binder, LOCK_TIMEOUT, quoted};
-use crate::store::{AfterImage, Committed, Move, NewPin, Outcome, PinChange, PinTarget, UserChange, ValueChange};
+use crate::store::{AfterImage, Committed, NewPin, Outcome, PinChange, PinTarget, UserChange, ValueChange};
 
 use super::{Sqlite, blocking, decode, read_end, values, write_end};
+
+mod places;
 
 /// One writing connection of this process at a time; SQLite itself keeps the other processes out.
 pub(in crate::store) struct Writer {
@@ -156,8 +158,14 @@ fn write_one(sqlite: &Sqlite, connection: &Connection, change: &UserChange) -> r
         }
         begun = true;
     }
-    if let Some(to) = &change.cost_center
-        && !move_user(sqlite, connection, change.user, to)?
+    if let Some(to) = &change.cost_center {
+        if !places::move_user(sqlite, connection, change.user, to)? {
+            return Ok(missed(begun));
+        }
+        begun = true;
+    }
+    if let Some(removal) = &change.role
+        && !places::remove_role(sqlite, connection, change.user, removal)?
     {
         return Ok(missed(begun));
     }
@@ -289,26 +297,13 @@ fn pin_rows(sqlite: &Sqlite, connection: &Connection, user: UserId) -> rusqlite:
     Ok(rows)
 }
 
-fn move_user(sqlite: &Sqlite, connection: &Connection, user: UserId, to: &Move) -> rusqlite::Result<bool> {
-    let (users, map) = (&sqlite.db.map.users, &sqlite.db.map.cost_centers);
-    let (center, number) = sqlite.membership("u");
-    let set_number = map.member_number.as_ref().map_or(String::new(), |column| format!(", {} = ?2", quoted(column)));
-    let update = format!(
-        "UPDATE {} AS u SET {} = ?1{set_number} WHERE u.{} = ?3 AND {center} = ?4 AND {number} = ?5 AND ?2 = ?2",
-        quoted(&users.table),
-        quoted(&map.member_id),
-        quoted(&users.id)
-    );
-    let values = [to.to.id.0, to.to.number, user.0, to.from.id.0, to.from.number];
-    Ok(connection.prepare_cached(&update)?.execute(values)? == 1)
-}
-
 /// Which of these stand there, whole.
 pub(super) fn look_up(sqlite: &Sqlite, connection: &Connection, images: &[AfterImage]) -> Result<Vec<bool>, StoreError> {
     let users = &sqlite.db.map.users;
-    let (center, number) = sqlite.membership("u");
+    let (center, number) = sqlite.membership();
     let expires = &sqlite.db.map.cards.expires;
-    let membership = format!("SELECT {center}, {number} FROM {} u WHERE u.{} = ?1", quoted(&users.table), quoted(&users.id));
+    let joined = places::joined_of_one(sqlite, "?1");
+    let membership = format!("SELECT {center}, {number} FROM {} u {joined} WHERE u.{} = ?1", quoted(&users.table), quoted(&users.id));
     // What would be written, read back: a date does not hold every second.
     let as_held = format!("SELECT {}", read_end(expires, &format!("({})", write_end(expires, "?1"))));
     let stands = |image: &AfterImage| -> rusqlite::Result<bool> {
@@ -325,6 +320,11 @@ pub(super) fn look_up(sqlite: &Sqlite, connection: &Connection, images: &[AfterI
             if !connection.prepare_cached(&held)?.exists(params![image.user.0, value.expose()])? {
                 return Ok(false);
             }
+        }
+        if let Some(role) = image.role_gone
+            && places::has_role(sqlite, connection, image.user, role)?
+        {
+            return Ok(false);
         }
         if image.pins.is_empty() && image.gone.is_empty() {
             return Ok(true);

@@ -1,18 +1,22 @@
 //! The contract in the shapes that a PostgreSQL site may have, and what only PostgreSQL can show.
 
-use credkeeper::store::{Move, Wanted};
+use credkeeper::store::Move;
 
 use super::*;
-use credkeeper::config::schema_map::{ExpiresKind, Zone};
+use credkeeper::config::schema_map::{ExpiresKind, Member, Zone};
 
 #[tokio::test]
 async fn postgres_keeps_the_contract() {
     every_case(&Bench::postgres().await).await;
 }
 
-/// Every name that is a guess, and some that are not.
 #[tokio::test]
 async fn postgres_keeps_the_contract_with_other_names() {
+    every_case(&other_names().await).await;
+}
+
+/// Every name that is a guess another one, and some that are not.
+pub(super) async fn other_names() -> Bench {
     let mut bench = Bench::postgres().await;
     bench
         .sql(
@@ -45,11 +49,11 @@ async fn postgres_keeps_the_contract_with_other_names() {
     map.cards.expires.column = text("until");
     let centers = &mut map.cost_centers;
     (centers.table, centers.id, centers.number, centers.name) = (text("cost centers"), text("key"), text("no"), text("title"));
-    (centers.member_id, centers.member_number) = (text("center"), Some(text("center$no")));
+    centers.member = Member::Column { id: text("center"), number: Some(text("center$no")) };
     // The bench writes the surname's column without escaping, so that one keeps a name without a quote.
     bench.sql("ALTER TABLE \"Tenant 2\".people RENAME \"last\"\"name\" TO lastname").await;
     bench.config.map.users.surname = text("lastname");
-    every_case(&bench).await;
+    bench
 }
 
 #[tokio::test]
@@ -203,7 +207,7 @@ async fn the_connections_default_schema_serves_when_none_is_named() {
 #[tokio::test]
 async fn safeq5_has_no_cost_center_number_and_is_read_all_the_same() {
     let mut bench = Bench::postgres().await;
-    bench.config.map.cost_centers.member_number = None;
+    bench.config.map.cost_centers.member = Member::Column { id: "ou_id".into(), number: None };
     bench.config.map.users.source = None;
     bench.sql("ALTER TABLE tenant_1.users DROP COLUMN ou_number, DROP COLUMN source").await;
     bench.sql("GRANT UPDATE (ou_id) ON tenant_1.users TO credkeeper").await;
@@ -213,7 +217,7 @@ async fn safeq5_has_no_cost_center_number_and_is_read_all_the_same() {
     // The number is that of the cost center's own row.
     assert_eq!((found.cost_center.id.0, found.cost_center.number, found.source.clone()), (11, 100, None));
     let has_pin = CostCenterRef::Name("Has PIN".into());
-    let places = store.reader().places(&Wanted::from([has_pin.clone()])).await.unwrap();
+    let places = store.reader().places(&Wanted { cost_centers: BTreeSet::from([has_pin.clone()]), ..Wanted::default() }).await.unwrap();
     let to = places.get(&has_pin).unwrap().clone();
     let mut change = new_pin(&found, "740218", None);
     change.cost_center = Some(Move { from: found.cost_center, to: to.clone() });

@@ -292,12 +292,12 @@ pub async fn figures_and_places(bench: &Bench) {
     let name = |name: &str| CostCenterRef::Name(name.into());
     let wanted =
         BTreeSet::from([name("Has PIN"), name("has pin"), name("' OR 1=1 --"), CostCenterRef::Number(100), CostCenterRef::Number(7)]);
-    let places = store.reader().places(&wanted).await.unwrap();
+    let places = store.reader().places(&Wanted { cost_centers: wanted, ..Wanted::default() }).await.unwrap();
     assert_eq!(places.get(&name("Has PIN")), Some(&has_pin()));
     assert_eq!(places.get(&CostCenterRef::Number(100)).map(|c| c.name.as_str()), Some("Needs PIN"));
-    let absent: Vec<_> = places.0.iter().filter(|(_, found)| found.is_none()).map(|(wanted, _)| wanted).collect();
+    let absent: Vec<_> = places.cost_centers.iter().filter(|(_, found)| found.is_none()).map(|(wanted, _)| wanted).collect();
     assert_eq!(absent.len(), 3, "{absent:?}");
-    assert_eq!(places.0.len(), 5);
+    assert_eq!(places.cost_centers.len(), 5);
 }
 
 pub async fn what_landed_is_what_stands_whole(bench: &Bench) {

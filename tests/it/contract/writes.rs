@@ -218,7 +218,7 @@ pub async fn a_move_compares_and_writes_both_halves(bench: &Bench) {
         .sql(&format!(
             "UPDATE {} SET \"{}\" = 12 WHERE \"{}\" = 2",
             bench.table(&bench.config.map.users.table),
-            bench.config.map.cost_centers.member_id,
+            bench.member_columns()[0],
             bench.config.map.users.id
         ))
         .await;

@@ -56,5 +56,6 @@ INSERT INTO tenant_1.ou (id, number, name) VALUES (0, 0, 'Default'), (11, 100, '
 GRANT USAGE ON SCHEMA tenant_1 TO credkeeper, reader, locked;
 GRANT SELECT ON ALL TABLES IN SCHEMA tenant_1 TO credkeeper, reader, locked;
 GRANT INSERT, UPDATE, DELETE ON tenant_1.users_cards TO credkeeper;
+GRANT DELETE ON tenant_1.users_roles TO credkeeper;
 GRANT UPDATE (ou_id, ou_number, puk, pass) ON tenant_1.users TO credkeeper;
 GRANT USAGE ON SEQUENCE tenant_1.users_cards_id_seq TO credkeeper;

@@ -1,7 +1,8 @@
 //! Whether the mapped tables and columns are there, and of a type that serves.
 
-use crate::config::schema_map::{ExpiresKind, Test};
+use crate::config::schema_map::{ExpiresKind, Member, Test};
 use crate::domain::alike;
+use crate::store::{CENTER_LINKS, ROLE_LINKS};
 
 use super::*;
 
@@ -121,9 +122,11 @@ impl Postgres {
             of_users.extend(users.password.iter().map(|column| mapped(column, Class::Text, "users.password")));
         }
         let centers = &map.cost_centers;
-        if needs.cost_centers || needs.moves {
-            of_users.push(mapped(&centers.member_id, Class::Whole, "cost_centers.member.id_column"));
-            of_users.extend(centers.member_number.iter().map(|column| mapped(column, Class::Whole, "cost_centers.member.number_column")));
+        if (needs.cost_centers || needs.moves)
+            && let Member::Column { id, number } = &centers.member
+        {
+            of_users.push(mapped(id, Class::Whole, "cost_centers.member.id_column"));
+            of_users.extend(number.iter().map(|column| mapped(column, Class::Whole, "cost_centers.member.number_column")));
         }
         let expires = &map.cards.expires;
         let of_cards = vec![
@@ -136,13 +139,38 @@ impl Postgres {
             table("users table", &users.table, "users.table", of_users),
             table("cards table", &map.cards.table, "cards.table", of_cards),
         ];
+        // A table that is `users` itself is looked at as a part of it.
+        let mut add = |check, name: &String, key, rows: &Option<Test>, rows_key, mut wanted: Vec<Mapped>| {
+            if let Some(rows) = rows {
+                named_in(rows, &mut |name, class| wanted.push(mapped(name, class, rows_key)));
+                let known = &mut tables[0].wanted;
+                wanted.retain(|one| !known.iter().any(|other| other.name == one.name && other.class == one.class));
+                known.extend(wanted);
+            } else {
+                tables.push(table(check, name, key, wanted));
+            }
+        };
         if needs.cost_centers || needs.moves {
             let of_centers = vec![
                 mapped(&centers.id, Class::Whole, "cost_centers.id"),
                 mapped(&centers.number, Class::Whole, "cost_centers.number"),
                 mapped(&centers.name, Class::Text, "cost_centers.name"),
             ];
-            tables.push(table("cost centers table", &centers.table, "cost_centers.table", of_centers));
+            add("cost centers table", &centers.table, "cost_centers.table", &centers.rows, "cost_centers.where", of_centers);
+            if let Member::Link(link) = &centers.member {
+                let of_links = vec![
+                    mapped(&link.user, Class::Whole, "cost_centers.link.user"),
+                    mapped(&link.to, Class::Whole, "cost_centers.link.cost_center"),
+                ];
+                add(CENTER_LINKS, &link.table, "cost_centers.link.table", &None, "", of_links);
+            }
+        }
+        if let Some(roles) = map.roles.as_ref().filter(|_| needs.roles) {
+            let of_roles = vec![mapped(&roles.id, Class::Whole, "roles.id"), mapped(&roles.name, Class::Text, "roles.name")];
+            add("roles table", &roles.table, "roles.table", &roles.rows, "roles.where", of_roles);
+            let link = &roles.link;
+            let of_links = vec![mapped(&link.user, Class::Whole, "roles.link.user"), mapped(&link.to, Class::Whole, "roles.link.role")];
+            add(ROLE_LINKS, &link.table, "roles.link.table", &None, "", of_links);
         }
         tables
     }

@@ -1,6 +1,8 @@
 //! Whether the role may do what the policies need, told as the grants that are missing.
 
 use super::*;
+use crate::config::schema_map::Member;
+use crate::store::{CENTER_LINKS, ROLE_LINKS};
 
 /// Table, column (none: the whole table), privilege.
 type Right<'a> = (&'a Table, Option<&'a String>, &'a str);
@@ -21,8 +23,21 @@ impl Postgres {
         wanted.extend([&map.cards.value, expires].map(|column| (cards, Some(column), "UPDATE")));
         wanted.push((cards, None, "DELETE"));
         if needs.moves {
-            let halves = [Some(&map.cost_centers.member_id), map.cost_centers.member_number.as_ref()];
-            wanted.extend(halves.into_iter().flatten().map(|column| (users, Some(column), "UPDATE")));
+            match &map.cost_centers.member {
+                Member::Column { id, number } => {
+                    wanted.extend([Some(id), number.as_ref()].into_iter().flatten().map(|column| (users, Some(column), "UPDATE")));
+                }
+                Member::Link(link) => {
+                    for table in tables.iter().filter(|table| table.check == CENTER_LINKS) {
+                        let columns =
+                            [(Some(&link.user), "INSERT"), (Some(&link.to), "INSERT"), (Some(&link.to), "UPDATE"), (None, "DELETE")];
+                        wanted.extend(columns.map(|(column, right)| (table, column, right)));
+                    }
+                }
+            }
+        }
+        if needs.role_removals {
+            wanted.extend(tables.iter().filter(|table| table.check == ROLE_LINKS).map(|table| (table, None, "DELETE")));
         }
         if needs.codes {
             wanted.extend(map.users.puk.iter().map(|puk| (users, Some(&puk.column), "UPDATE")));

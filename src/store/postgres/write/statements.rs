@@ -11,7 +11,7 @@ pub(super) type ValueOf<T, V> = fn(&T) -> Option<&V>;
 
 pub(super) const APPLIED: i64 = 0;
 pub(super) const PIN_TAKEN: i64 = 1;
-const CHANGED: i64 = 2;
+pub(super) const CHANGED: i64 = 2;
 pub(super) const TORN: i64 = 3;
 
 /// One column of a batch, in the order of the users.
@@ -200,29 +200,6 @@ impl Postgres {
         )
     }
 
-    /// Both halves of the membership are compared and both are written (R18).
-    pub(super) fn move_users(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> String {
-        let map = &self.db.map.cost_centers;
-        let part =
-            |of: fn(&crate::store::Move) -> i64, binder: &mut Binder| column(batch, |c| c.cost_center.as_ref().map(of), Arg::Ints, binder);
-        let ids = column(batch, |c| Some(c.user.0), Arg::Ints, binder);
-        let (from_id, from_number) = (part(|m| m.from.id.0, binder), part(|m| m.from.number, binder));
-        let (to_id, to_number) = (part(|m| m.to.id.0, binder), part(|m| m.to.number, binder));
-        let (center, number) = self.membership(layout);
-        format!(
-            "WITH batch(id, from_id, from_number, to_id, to_number) {m}
-                    (SELECT b.* FROM unnest({ids}, {from_id}, {from_number}, {to_id}, {to_number}) b),
-                  moved AS (UPDATE {users} u SET {member_id} = b.to_id{set_number} FROM batch b
-                             WHERE u.{id} = b.id AND {center} = b.from_id AND {number} = b.from_number RETURNING b.id)
-             SELECT m.id, {APPLIED}::bigint FROM moved m",
-            m = layout.materialized,
-            users = layout.users,
-            id = quoted(&self.db.map.users.id),
-            member_id = quoted(&map.member_id),
-            set_number = map.member_number.as_ref().map_or(String::new(), |column| format!(", {} = b.to_number", quoted(column))),
-        )
-    }
-
     /// The places of those images that stand there whole. What would be written is compared, read back as the column tells it:
     /// a date, or a clock that skips an hour, does not hold every second.
     pub(super) fn standing(&self, layout: &Layout, images: &[AfterImage], binder: &mut Binder) -> String {
@@ -260,10 +237,26 @@ impl Postgres {
                 tests += &format!(" AND (b.value{n} IS NULL OR q.value{n} IS NOT DISTINCT FROM b.value{n})");
             }
         }
+        let (mut role_column, mut role_asked, mut regained, mut without_role) =
+            (String::new(), String::new(), String::new(), String::new());
+        if let Some((link, table)) = self.role_links(layout).filter(|_| images.iter().any(|image| image.role_gone.is_some())) {
+            let asked = images.iter().map(|image| image.role_gone.map(|role| role.0)).collect();
+            role_asked = format!(", {}", binder.bind(Arg::Ints(asked)));
+            role_column = ", role".to_owned();
+            regained = format!(
+                ", regained {} (SELECT DISTINCT b.place FROM batch b JOIN {table} l ON l.{} = b.id AND l.{} = b.role)",
+                layout.materialized,
+                quoted(&link.user),
+                quoted(&link.to)
+            );
+            without_role = " AND NOT EXISTS (SELECT FROM regained g WHERE g.place = b.place)".to_owned();
+        }
         let (center, number) = self.membership(layout);
+        let placed = self.joined(layout, Some("batch"));
         let written = expiry::read(&map.cards.expires, &format!("({})", expiry::write(&map.cards.expires, "w.ends")));
         format!(
-            "WITH batch(place, id, center, number{columns}) {m} (SELECT b.* FROM unnest({places}, {ids}, {centers}, {numbers}{values_asked}) b),
+            "WITH batch(place, id, center, number{columns}{role_column}) {m}
+                    (SELECT b.* FROM unnest({places}, {ids}, {centers}, {numbers}{values_asked}{role_asked}) b),
                   wanted(place, id, value, ends, gone) {m}
                     (SELECT w.place, w.id, w.value, {written}, w.gone
                        FROM unnest({pin_places}, {pin_ids}, {values}, {pin_ends}, {gone}) w(place, id, value, ends, gone)),
@@ -272,9 +265,9 @@ impl Postgres {
                   differing {m} (SELECT w.place FROM wanted w LEFT JOIN own o
                                      ON o.id = w.id AND o.value = w.value AND (w.gone = 1 OR o.ends IS NOT DISTINCT FROM w.ends)
                                   WHERE (o.id IS NULL) = (w.gone = 0)),
-                  people {m} (SELECT b.place, {center} AS center, {number} AS number{read} FROM batch b JOIN {users} u ON u.{id} = b.id)
+                  people {m} (SELECT b.place, {center} AS center, {number} AS number{read} FROM batch b JOIN {users} u ON u.{id} = b.id {placed}){regained}
              SELECT DISTINCT b.place FROM batch b JOIN people q ON q.place = b.place LEFT JOIN differing d ON d.place = b.place
-              WHERE d.place IS NULL AND (b.center IS NULL OR (q.center = b.center AND q.number = b.number)){tests}",
+              WHERE d.place IS NULL AND (b.center IS NULL OR (q.center = b.center AND q.number = b.number)){tests}{without_role}",
             m = layout.materialized,
             cards = layout.cards,
             users = layout.users,
