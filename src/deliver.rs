@@ -8,7 +8,7 @@
 //! One delivery serves all databases, with one courier and one pace; mail of a database is sent for as long as this instance
 //! leads on it. The daemon lets it run until it stops. `--once` ends it when each due mail has been tried once.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,21 +19,21 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock;
 use crate::config::{Config, TransportConfig};
-use crate::domain::template::Values;
-use crate::domain::translation::Reader;
-use crate::domain::{IssuanceId, PolicyName, Secret, Timestamp};
+use crate::domain::{IssuanceId, PolicyName, Timestamp};
 use crate::journal::{Answer as Told, BookId, JournalFile, PendingMail};
 use crate::logging::{Progress, chain};
-use crate::mail::{Answer, Courier, Delivery as Verdict, Outgoing, Stage, State, Timing};
+use crate::mail::{Answer, Courier, Delivery as Verdict, Stage, State, Timing};
 use crate::metrics::{MailOutcome, Metrics};
 use crate::report::MailTotals;
 
 mod outage;
+mod ready;
 mod served;
 mod standing;
 mod trouble;
 
 use outage::Outage;
+use ready::{Ready, rendered};
 pub use served::Outlet;
 use served::{AllServed, Looked, Looks, Served};
 use trouble::Trouble;
@@ -43,7 +43,7 @@ const WINDOW: usize = 256;
 /// Answers are told to the journal in groups: a crash repeats at most one of them.
 const GROUP: usize = 100;
 const GROUP_WAIT: Duration = Duration::from_millis(100);
-/// A credential that was committed longer ago than this is looked up again before its mail.
+/// A credential that was committed, or looked up, longer ago than this is looked up again before its mail.
 const TRUSTED_FOR: Duration = Duration::from_secs(60);
 /// `--once` waits out pauses shorter than a minute, if waiting can help. When it asks, a moment of the pause is over already.
 const SHORT_PAUSE: Duration = Duration::from_secs(59);
@@ -168,7 +168,7 @@ struct Loop {
     progress: watch::Sender<u64>,
     outage: Outage,
     /// Rendered, and waiting for room in the courier's queue.
-    to_give: VecDeque<Outgoing>,
+    to_give: Ready,
     /// Those and the ones that the courier has.
     in_hand: HashMap<IssuanceId, InHand>,
     /// Not to be tried again before then; `None`: not in this run.
@@ -202,7 +202,7 @@ impl Loop {
             finishing,
             progress,
             outage,
-            to_give: VecDeque::new(),
+            to_give: Ready::default(),
             in_hand: HashMap::new(),
             aside: HashMap::new(),
             served,
@@ -243,7 +243,10 @@ impl Loop {
                     self.answered(answer);
                 }
                 Ok(room) = courier.outgoing.reserve(), if !self.to_give.is_empty() => {
-                    if let Some(mail) = self.to_give.pop_front() {
+                    let (mail, stale) = self.to_give.next(Instant::now());
+                    // In the journal they are still due: they are looked up, and come again.
+                    stale.iter().for_each(|id| drop(self.in_hand.remove(id)));
+                    if let Some(mail) = mail {
                         room.send(mail);
                     }
                 }
@@ -306,7 +309,8 @@ impl Loop {
         }
         for mail in fresh {
             if let Some(served) = served.get(&mail.book) {
-                self.prepare(mail, served.database.clone());
+                let trusted_until = instant + TRUSTED_FOR.saturating_sub(now.since(mail.committed_at));
+                self.prepare(mail, served.database.clone(), trusted_until);
             }
         }
         if finish == Finish::WhenTried {
@@ -333,7 +337,7 @@ impl Loop {
         };
         for mut mail in mails {
             if standing::keep(&mut mail, &mut stands) {
-                self.prepare(mail, database.clone());
+                self.prepare(mail, database.clone(), Instant::now() + TRUSTED_FOR);
             } else {
                 info!(user.id = %mail.user, %database, outcome = "superseded", "No mail to user {}: what it would tell has been changed since", mail.user);
                 self.counted.entry(book).or_default().superseded += 1;
@@ -342,42 +346,17 @@ impl Loop {
         }
     }
 
-    fn prepare(&mut self, mail: PendingMail, database: Arc<str>) {
+    fn prepare(&mut self, mail: PendingMail, database: Arc<str>, trusted_until: Instant) {
         let Some(template) = self.desk.config.templates.get(&mail.announcement.template) else {
             error!(user.id = %mail.user, "The mail to user {} waits: the template {} is not in the configuration", mail.user, mail.announcement.template);
             self.set_aside(mail.id);
             self.note(mail.id, Told::Deferred { code: None });
             return;
         };
-        let told = &mail.announcement;
-        let reader = Reader {
-            username: &told.username,
-            email: &told.email,
-            cost_center: told.cost_center.as_deref(),
-            cost_center_number: told.cost_center_number,
-        };
-        let rendered = template.read_by(&reader).render(&Values {
-            pin: mail.pin.as_ref(),
-            code: mail.code.as_ref(),
-            password: mail.password.as_ref(),
-            username: &told.username,
-            name: &told.name,
-            surname: &told.surname,
-            cost_center: told.cost_center.as_deref().unwrap_or_default(),
-            expires: mail.expires.map(|at| at.to_string()),
-            policy: &mail.policy.0,
-        });
-        let outgoing = Outgoing {
-            id: mail.id,
-            recipient: told.recipient.clone(),
-            message_id: told.message_id.clone(),
-            subject: rendered.subject,
-            text: Secret::new(rendered.text),
-            html: rendered.html.map(Secret::new),
-        };
+        let outgoing = rendered(template, &mail);
         let (book, policy, due_since, attempts) = (mail.book, mail.policy, mail.due_since, mail.attempts);
         self.in_hand.insert(mail.id, InHand { book, database, policy, due_since, attempts });
-        self.to_give.push_back(outgoing);
+        self.to_give.push(outgoing, trusted_until);
     }
 
     fn answered(&mut self, answer: Answer) {

@@ -9,10 +9,28 @@ use crate::reconcile::PassError;
 use crate::report::Recovered;
 use crate::store::{AfterImage, Store};
 
-/// What must stand in the database if the issuance was committed.
-pub fn after_image(written: &Written) -> AfterImage {
-    let Written { user, pins, gone, code, password, cost_center, role_gone, issuance: _ } = written.clone();
-    AfterImage { user, pins, gone, code, password, cost_center, role_gone }
+/// What the issuance would have left in the database: any of these shows that it was committed.
+///
+/// New credentials each speak for themselves. Between the COMMIT and this look hours may lie, and somebody who moved the user or
+/// changed the PIN's end meanwhile has not made the PIN unknown: it opens doors, and its user is still to be told. What made
+/// no credential is looked for whole; if it is no longer so, there is nothing to tell and the next pass looks again.
+fn traces(written: &Written) -> Vec<AfterImage> {
+    let Written { issuance: _, user, pins, pins_are_new, gone, code, password, cost_center, role_gone } = written.clone();
+    let nothing = || AfterImage::of(user);
+    let mut traces = Vec::new();
+    if pins_are_new {
+        traces.push(AfterImage { held: pins.iter().map(|(value, _)| value.clone()).collect(), ..nothing() });
+    }
+    if code.is_some() {
+        traces.push(AfterImage { code, ..nothing() });
+    }
+    if password.is_some() {
+        traces.push(AfterImage { password, ..nothing() });
+    }
+    if traces.is_empty() {
+        traces.push(AfterImage { pins, gone, cost_center, role_gone, ..nothing() });
+    }
+    traces
 }
 
 /// Resolves every planned batch. At start and before each pass, when the caller leads and nobody else writes.
@@ -22,8 +40,9 @@ pub fn after_image(written: &Written) -> AfterImage {
 pub async fn recover(store: &Store, journal: &Journal, now: Timestamp) -> Result<Recovered, PassError> {
     let mut recovered = Recovered::default();
     for batch in journal.unresolved().await? {
-        let images: Vec<AfterImage> = batch.written.iter().map(after_image).collect();
-        let landed = store.landed(&images).await?;
+        let traces: Vec<Vec<AfterImage>> = batch.written.iter().map(traces).collect();
+        let mut stands = store.landed(&traces.concat()).await?.into_iter();
+        let landed: Vec<bool> = traces.iter().map(|of| stands.by_ref().take(of.len()).filter(|stands| *stands).count() > 0).collect();
         journal.resolve(batch.batch, &landed, now).await?;
         let found = landed.iter().filter(|l| **l).count() as u64;
         let lost = landed.len() as u64 - found;

@@ -10,7 +10,8 @@ pub(super) fn images(mail: &PendingMail) -> Vec<AfterImage> {
     let written = &mail.written;
     let mut images = Vec::with_capacity(3);
     if mail.pin.is_some() {
-        images.push(AfterImage { pins: written.pins.clone(), ..nothing() });
+        // Whatever its end is by now: it opens doors, and its user is to know it.
+        images.push(AfterImage { held: written.pins.iter().map(|(value, _)| value.clone()).collect(), ..nothing() });
     }
     if mail.code.is_some() {
         images.push(AfterImage { code: written.code.clone(), ..nothing() });

@@ -54,7 +54,7 @@ CREATE TABLE issuance (
     user INTEGER NOT NULL,
     login TEXT NOT NULL,
     policy TEXT NOT NULL,
-    -- Sum of 1 PIN, 2 card assignment code, 4 password, 8 moved, 16 PINs extended, 32 PINs expired, 64 PINs deleted,
+    -- Sum of 1 PIN, 2 card assignment code, 4 password, 8 moved, 16 PINs extended, 32 PINs expired, 64 PINs deleted, 128 role removed,
     -- 512 a code replaced, 1024 a password replaced, both without what our own ledger expected.
     kinds INTEGER NOT NULL,
     pin_expires INTEGER,

@@ -50,6 +50,8 @@ pub struct Written {
     pub user: UserId,
     /// PINs with their ends.
     pub pins: Vec<(StoredValue, Option<WallClock>)>,
+    /// Those PINs are new: before, they stood nowhere.
+    pub pins_are_new: bool,
     /// PINs that the user must not have any more.
     pub gone: Vec<StoredValue>,
     pub code: Option<StoredValue>,
@@ -217,6 +219,7 @@ impl View {
             issuance,
             user,
             pins: Vec::new(),
+            pins_are_new: kinds & KIND_PIN != 0,
             gone: Vec::new(),
             code: None,
             password: None,

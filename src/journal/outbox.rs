@@ -246,6 +246,7 @@ impl View {
                 issuance: id,
                 user,
                 pins: stored.into_iter().map(|stored| (stored, expires)).collect(),
+                pins_are_new: false,
                 gone: Vec::new(),
                 code: code_stored,
                 password: password_stored,

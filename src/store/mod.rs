@@ -217,6 +217,8 @@ pub struct AfterImage {
     pub user: UserId,
     /// PINs with their ends.
     pub pins: Vec<(StoredValue, Option<WallClock>)>,
+    /// PINs that the user must have, whatever their ends are by now.
+    pub held: Vec<StoredValue>,
     /// PINs that the user must not have any more.
     pub gone: Vec<StoredValue>,
     pub code: Option<StoredValue>,
@@ -229,7 +231,16 @@ pub struct AfterImage {
 impl AfterImage {
     /// Of a user of whom nothing more than the row is looked for.
     pub fn of(user: UserId) -> AfterImage {
-        AfterImage { user, pins: Vec::new(), gone: Vec::new(), code: None, password: None, cost_center: None, role_gone: None }
+        AfterImage {
+            user,
+            pins: Vec::new(),
+            held: Vec::new(),
+            gone: Vec::new(),
+            code: None,
+            password: None,
+            cost_center: None,
+            role_gone: None,
+        }
     }
 }
 

@@ -114,7 +114,7 @@ fn each_mismatch_is_told_with_what_to_do() {
 fn what_cannot_be_compared_is_told_before_anything_is_tried() {
     let good = stored(Algorithm::Aes128Ecb, None, CODE);
     for (cipher, input, said) in [
-        ("null", format!("{CODE}\n{good}\n"), "databases[0].cac_cipher is not configured"),
+        ("null", format!("{CODE}\n{good}\n"), "the database main has no cac_cipher"),
         (ECB, String::new(), "two lines were expected"),
         (ECB, format!("{CODE}\n"), "two lines were expected"),
         (ECB, format!("{good}\n{CODE}\n"), "the code is not made of digits"),

@@ -93,15 +93,15 @@ fn configured(yaml: &str) -> String {
         let begin = yaml.find(from).unwrap();
         yaml[begin..yaml.find(to).unwrap()].to_owned()
     };
-    let head = yaml[..yaml.find("policies:").unwrap()].replace(
+    let head = yaml[..yaml.find("\npolicies:").unwrap() + 1].replace(
         "      cost_centers: {verified: true}\n",
         "      cost_centers: {verified: true}\n      roles: {verified: true}\n      users: {puk: {column: puk, verified: true}}\n",
     );
     let cost = if std::env::var_os("CREDKEEPER_LONG").is_some() { 12 } else { 4 };
     let keys = format!("    cac_cipher: {{algorithm: aes-128-ecb, key: '{KEY}'}}\n    password_encoding: {{bcrypt: {{cost: {cost}}}}}\n");
     let head = head.replace("schedule:", &format!("{keys}schedule:"));
-    let journal = &yaml[yaml.find("journal:").unwrap()..];
-    format!("{head}{POLICIES}{}{TEMPLATES}{journal}", part("mail:", "templates:"))
+    let journal = &yaml[yaml.find("\njournal:").unwrap() + 1..];
+    format!("{head}{POLICIES}{}\n{TEMPLATES}{journal}", part("\nmail:", "\ntemplates:"))
 }
 
 /// All users, with what they have before.

@@ -7,7 +7,7 @@ pub(super) const AS_VERSION_2: &str = "
     INSERT INTO meta SELECT 'database', salt FROM database; INSERT INTO meta SELECT 'identity', identity FROM database;
     INSERT INTO meta SELECT 'last_full_pass', baseline FROM database WHERE baseline IS NOT NULL;
     DROP TABLE database;
-    DROP INDEX issuance_one_open; DROP INDEX issuance_user; DROP INDEX issuance_queue; DROP INDEX issuance_replaced;
+    DROP INDEX issuance_one_open; DROP INDEX issuance_user; DROP INDEX issuance_queue; DROP INDEX IF EXISTS issuance_replaced;
     ALTER TABLE batch DROP COLUMN database; ALTER TABLE issuance DROP COLUMN database; ALTER TABLE pass DROP COLUMN database;
     CREATE UNIQUE INDEX issuance_one_open ON issuance (user) WHERE open = 1;
     CREATE INDEX issuance_user ON issuance (user);

@@ -326,7 +326,7 @@ pub(super) fn look_up(sqlite: &Sqlite, connection: &Connection, images: &[AfterI
         {
             return Ok(false);
         }
-        if image.pins.is_empty() && image.gone.is_empty() {
+        if image.pins.is_empty() && image.held.is_empty() && image.gone.is_empty() {
             return Ok(true);
         }
         let rows = pin_rows(sqlite, connection, image.user)?;
@@ -336,7 +336,8 @@ pub(super) fn look_up(sqlite: &Sqlite, connection: &Connection, images: &[AfterI
                 return Ok(false);
             }
         }
-        Ok(!image.gone.iter().any(|gone| rows.iter().any(|row| row.value == gone.expose())))
+        let has = |value: &StoredValue| rows.iter().any(|row| row.value == value.expose());
+        Ok(image.held.iter().all(has) && !image.gone.iter().any(has))
     };
     let found: rusqlite::Result<Vec<bool>> = images.iter().map(stands).collect();
     found.map_err(|e| StoreError::query("look up issuances", e))

@@ -324,6 +324,10 @@ pub async fn what_landed_is_what_stands_whole(bench: &Bench) {
         (look(3, None, true), false, "nobody"),
         (AfterImage { gone: vec![stored("1113"), stored("2222")], ..look(1, None, true) }, true, "what is gone is gone"),
         (AfterImage { gone: vec![stored("1113"), stored("1112")], ..look(1, None, true) }, false, "one that should be gone stands"),
+        (AfterImage { held: vec![stored("1111"), stored("1112")], ..look(1, None, false) }, true, "both PINs, whatever their ends"),
+        (AfterImage { held: vec![stored("1111"), stored("1113")], ..look(1, None, false) }, false, "one of two is not held"),
+        (AfterImage { held: vec![stored("2222")], ..look(1, None, false) }, false, "another user holds it"),
+        (AfterImage { held: vec![stored("1111")], gone: vec![stored("1112")], ..look(1, None, false) }, false, "held, and not gone"),
         (AfterImage { pins: vec![(stored("1111"), expiry(LATER)), (stored("1112"), None)], ..look(1, None, false) }, true, "both PINs"),
         (
             AfterImage { pins: vec![(stored("1111"), expiry(LATER)), (stored("1112"), expiry(LATER))], ..look(1, None, false) },

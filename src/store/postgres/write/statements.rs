@@ -210,18 +210,21 @@ impl Postgres {
         let ids = ints(placed().map(|(_, image)| Some(image.user.0)).collect());
         let centers = ints(placed().map(|(_, image)| image.cost_center.as_ref().map(|c| c.id.0)).collect());
         let numbers = ints(placed().map(|(_, image)| image.cost_center.as_ref().map(|c| c.number)).collect());
-        let (mut pin_places, mut pin_ids, mut values, mut ends, mut gone) = (vec![], vec![], vec![], vec![], vec![]);
+        let (mut pin_places, mut pin_ids, mut values, mut ends, mut wants) = (vec![], vec![], vec![], vec![], vec![]);
+        // What is wanted of a PIN: 0 it stands with this end, 1 it is gone, 2 it stands.
         for (place, image) in placed() {
             let there = image.pins.iter().map(|(value, end)| (value, *end, 0));
-            for (value, end, is_gone) in there.chain(image.gone.iter().map(|value| (value, None, 1))) {
+            let gone = image.gone.iter().map(|value| (value, None, 1));
+            let held = image.held.iter().map(|value| (value, None, 2));
+            for (value, end, want) in there.chain(gone).chain(held) {
                 pin_places.push(place);
                 pin_ids.push(Some(image.user.0));
                 values.push(Some(value.expose().to_owned()));
                 ends.push(end.map(sql::writable));
-                gone.push(Some(is_gone));
+                wants.push(Some(want));
             }
         }
-        let [pin_places, pin_ids, pin_ends, gone] = [pin_places, pin_ids, ends, gone].map(ints);
+        let [pin_places, pin_ids, pin_ends, wants] = [pin_places, pin_ids, ends, wants].map(ints);
         let values = binder.bind(Arg::Texts(values));
         let (mut columns, mut read, mut values_asked, mut tests) = (String::new(), String::new(), String::new(), String::new());
         let kinds: [(ValueOf<AfterImage, StoredValue>, _); 2] =
@@ -257,14 +260,14 @@ impl Postgres {
         format!(
             "WITH batch(place, id, center, number{columns}{role_column}) {m}
                     (SELECT b.* FROM unnest({places}, {ids}, {centers}, {numbers}{values_asked}{role_asked}) b),
-                  wanted(place, id, value, ends, gone) {m}
-                    (SELECT w.place, w.id, w.value, {written}, w.gone
-                       FROM unnest({pin_places}, {pin_ids}, {values}, {pin_ends}, {gone}) w(place, id, value, ends, gone)),
+                  wanted(place, id, value, ends, want) {m}
+                    (SELECT w.place, w.id, w.value, {written}, w.want
+                       FROM unnest({pin_places}, {pin_ids}, {values}, {pin_ends}, {wants}) w(place, id, value, ends, want)),
                   own {m} (SELECT b.id, c.{card}::text AS value, {ends} AS ends
                              FROM (SELECT DISTINCT w.id FROM wanted w) b JOIN {cards} c ON c.{owner} = b.id),
                   differing {m} (SELECT w.place FROM wanted w LEFT JOIN own o
-                                     ON o.id = w.id AND o.value = w.value AND (w.gone = 1 OR o.ends IS NOT DISTINCT FROM w.ends)
-                                  WHERE (o.id IS NULL) = (w.gone = 0)),
+                                     ON o.id = w.id AND o.value = w.value AND (w.want > 0 OR o.ends IS NOT DISTINCT FROM w.ends)
+                                  WHERE (o.id IS NULL) = (w.want <> 1)),
                   people {m} (SELECT b.place, {center} AS center, {number} AS number{read} FROM batch b JOIN {users} u ON u.{id} = b.id {placed}){regained}
              SELECT DISTINCT b.place FROM batch b JOIN people q ON q.place = b.place LEFT JOIN differing d ON d.place = b.place
               WHERE d.place IS NULL AND (b.center IS NULL OR (q.center = b.center AND q.number = b.number)){tests}{without_role}",
