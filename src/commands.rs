@@ -8,23 +8,24 @@ use tracing::{error, warn};
 
 use crate::cli::ExitStatus;
 use crate::clock;
-use crate::config::{self, Config, DatabaseConfig, TransportConfig};
+use crate::config::{self, Config, DatabaseConfig};
 use crate::doctor;
 use crate::domain::time::span;
 use crate::domain::{Mailbox, printable};
 use crate::explain;
 use crate::inventory::Now;
-use crate::journal::{JournalError, JournalReader, Owner, State};
-use crate::logging::{self, chain};
-use crate::metrics::{Insecure, Metrics, Names, NamesOf};
+use crate::journal::{JournalError, JournalReader, Owner};
+use crate::logging::chain;
 use crate::plan::Planner;
 use crate::reconcile::{PassError, wanted, with_facts};
-use crate::store::{CheckVerdict, Filter, Reader, StoreError};
+use crate::store::{CheckVerdict, Filter, Reader};
 
 mod cac_pair;
+mod metrics;
 mod seal;
 
 pub use cac_pair::cac_pair;
+pub use metrics::{metrics, renew};
 pub use seal::seal;
 
 /// How many issuances `journal list` shows.
@@ -70,26 +71,6 @@ fn remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
 /// Each start says what works but should be known.
 pub fn warn_of(config: &Config) {
     doctor::warnings(config).iter().for_each(|w| warn!("Configuration: {w}"));
-}
-
-/// All metrics at zero, for the names of this configuration.
-pub fn metrics(config: &Config) -> Metrics {
-    let names = |database: &DatabaseConfig| NamesOf {
-        database: database.name.clone(),
-        policies: database.policies.iter().map(|p| p.name.clone()).collect(),
-        lengths: database.policies.iter().filter_map(|p| p.pin.as_ref()).map(|rule| rule.length).collect(),
-        windows: database.policies.iter().flat_map(|p| &p.notify.reminders).copied().collect(),
-    };
-    let databases: Vec<NamesOf> = config.databases.iter().map(names).collect();
-    let journal_states: Vec<&'static str> = State::ALL.iter().map(|s| s.as_str()).collect();
-    let names = Names { databases: &databases, error_classes: &StoreError::KINDS, journal_states: &journal_states };
-    let metrics = Metrics::new(names);
-    metrics.watch_log(logging::dropped);
-    if let TransportConfig::Smtp(smtp) = &config.mail.transport {
-        metrics.insecure(Insecure::MailPlaintext, smtp.is_plaintext());
-        metrics.insecure(Insecure::MailUnverified, smtp.is_unverified());
-    }
-    metrics
 }
 
 pub fn check_config(config: &Config) -> ExitStatus {

@@ -51,7 +51,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(60);
 /// `--once` waits out pauses shorter than a minute, if waiting can help. When it asks, a moment of the pause is over already.
 const SHORT_PAUSE: Duration = Duration::from_secs(59);
 /// How long the mails in hand may take when all is to stop.
-const STOP_WITHIN: Duration = Duration::from_secs(8);
+const STOP_WITHIN: Duration = Duration::from_secs(6);
 /// After a failure of the journal or the database.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// A mail that the site refused lets the others go first for so long: it may be the one at fault, and must not be the only
@@ -75,6 +75,8 @@ pub struct Desk {
     pub journal: JournalFile,
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
+    /// Since when nothing could be delivered, as far as it is known from before.
+    pub down_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,7 +111,7 @@ impl Delivery {
         let ring = Arc::new(Notify::new());
         let (finish, finishing) = watch::channel(Finish::No);
         let (progress, done) = watch::channel(0);
-        let (outage, down) = Outage::new(None);
+        let (outage, down) = Outage::new(desk.down_since);
         let served = AllServed::default();
         let task = tokio::spawn(Loop::new(desk, mode, ring.clone(), finishing, progress, outage, served.clone()).run());
         Delivery { outlet: Outlet { ring, down, served }, finish, done, task }

@@ -63,6 +63,17 @@ impl Digest {
         digest
     }
 
+    /// The same daemon with another configuration: what was told is not told again.
+    pub fn renewed(&self, config: &Arc<Config>, metrics: &Arc<Metrics>) -> Digest {
+        let mut digest = Digest::new(config, metrics);
+        if let (Some(old), Some(new)) = (&self.desk, &digest.desk) {
+            let databases: Vec<&str> = config.databases.iter().map(|database| database.name.as_str()).collect();
+            *new.incidents() = old.incidents().renewed(new.admin.interval, &databases);
+        }
+        digest.task = digest.desk.clone().map(|desk| tokio::spawn(async move { desk.run().await }));
+        digest
+    }
+
     /// A pass has ended, so the database is there.
     pub fn pass(&self, report: &Report) {
         self.tell(|incidents, now| incidents.report(report, now));

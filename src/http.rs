@@ -69,6 +69,12 @@ impl Health {
         Health { databases: Mutex::new(databases) }
     }
 
+    /// All begins anew, with these databases: none of them is ready yet.
+    pub fn begin<'a>(&self, databases: impl IntoIterator<Item = &'a str>) {
+        let anew = databases.into_iter().map(|name| (name.to_owned(), Readiness::Starting)).collect();
+        *self.databases.lock().unwrap_or_else(PoisonError::into_inner) = anew;
+    }
+
     /// A pass came to its end.
     pub fn ready(&self, database: &str, now: Timestamp) {
         self.set(database, |_| Readiness::Ready(now));

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
 use credkeeper::config::Config;
 use credkeeper::domain::printable;
-use credkeeper::logging::{Progress, Role};
+use credkeeper::logging::{Progress, Role, Volume};
+use credkeeper::metrics::Metrics;
 use credkeeper::{clock, commands, daemon, doctor, logging, once, operate, report, resend, sandbox, service};
 use tokio::sync::watch;
 use tracing::error;
@@ -34,7 +35,24 @@ fn main() -> ExitCode {
     .into()
 }
 
+/// What the daemon is told from outside while it runs.
+struct Controls {
+    volume: Volume,
+    /// `None`: not a daemon.
+    reload: Option<watch::Receiver<()>>,
+}
+
 fn with_config(path: &Path, database: Option<String>, mode: Mode) -> ExitStatus {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return failed(&e),
+    };
+    // Watched from the beginning: by itself the signal ends a process.
+    let watched = matches!(mode, Mode::Daemon).then(|| runtime.block_on(async { service::reload_signal() })).transpose();
+    let reload = match watched {
+        Ok(reload) => reload,
+        Err(e) => return failed(&e),
+    };
     let config = match Config::load(path) {
         Ok(config) => Arc::new(Config { only: database, ..config }),
         Err(problems) => {
@@ -56,23 +74,19 @@ fn with_config(path: &Path, database: Option<String>, mode: Mode) -> ExitStatus 
         Mode::Once(once) if !once.dry_run => Role::Pass,
         _ => Role::Command,
     };
-    // Dropped last, so that nothing is lost that was logged before.
-    let _log = match logging::init(&config.log, role, &progress) {
+    // Dropped after all that logs, so that nothing is lost.
+    let log = match logging::init(&config.log, role, &progress) {
         Ok(log) => log,
         Err(e) => return failed(&e),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return failed(&e),
-    };
-    let status = runtime.block_on(run(config, mode, &progress));
+    let status = runtime.block_on(run(config, mode, &progress, Controls { volume: log.volume(), reload }));
     runtime.shutdown_background();
     status
 }
 
-async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus {
+async fn run(config: Arc<Config>, mode: Mode, progress: &Progress, controls: Controls) -> ExitStatus {
     match mode {
-        Mode::Daemon => run_daemon(config).await,
+        Mode::Daemon => run_daemon(config, controls).await,
         Mode::Once(asked) => run_once(config, &asked, progress).await,
         Mode::Explain { login } => commands::explain(&config, &login).await,
         Mode::Hold { login } => operate::hold(&config, &login).await,
@@ -86,7 +100,7 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress) -> ExitStatus
     }
 }
 
-async fn run_daemon(config: Arc<Config>) -> ExitStatus {
+async fn run_daemon(config: Arc<Config>, controls: Controls) -> ExitStatus {
     let endless = doctor::endless(&config);
     if !endless.is_empty() {
         endless.iter().for_each(|problem| error!("{problem}"));
@@ -106,8 +120,9 @@ async fn run_daemon(config: Arc<Config>) -> ExitStatus {
         })),
         Err(e) => return failed(&e),
     }
+    let source = source(&config, &metrics, controls);
     let on_stderr = config.log.file.is_none();
-    match daemon::run(config, metrics, stopping).await {
+    match daemon::run(config, metrics, stopping, source).await {
         Ok(()) => ExitStatus::Done,
         Err(e) => {
             error!("{}", commands::complaint(&e));
@@ -115,6 +130,26 @@ async fn run_daemon(config: Arc<Config>) -> ExitStatus {
             if on_stderr { ExitStatus::Failed } else { failed(&e) }
         }
     }
+}
+
+/// The same file again.
+fn source(config: &Config, metrics: &Arc<Metrics>, Controls { volume, reload }: Controls) -> daemon::Source {
+    let asked = reload.unwrap_or_else(|| watch::channel(()).1);
+    let (path, metrics) = (config.path.clone(), metrics.clone());
+    let read = move || {
+        let config = Config::load(&path).map_err(|wrong| {
+            let of = wrong.path.display();
+            wrong.problems.iter().map(|problem| format!("{of}:{problem}")).collect::<Vec<_>>()
+        })?;
+        let endless = doctor::endless(&config);
+        if endless.is_empty() { Ok(config) } else { Err(endless) }
+    };
+    let taken = move |config: &Config| {
+        commands::renew(config, &metrics);
+        volume.set(&config.log.levels);
+        commands::warn_of(config);
+    };
+    daemon::Source { asked, read: Arc::new(read), taken: Arc::new(taken) }
 }
 
 async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> ExitStatus {

@@ -20,6 +20,7 @@ use crate::report::{ChangeKind, ChangeOutcome, PassKind, PassOutcome, Report};
 
 mod brakes;
 mod reminders;
+mod renew;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +52,8 @@ pub struct Metrics {
     database_errors: IntCounterVec,
     brakes: Brakes,
     reminders: Reminders,
+    config_reload: IntGauge,
+    config_reload_success: IntGauge,
     config_insecure: IntGaugeVec,
     log_lines_dropped: IntCounterVec,
     /// Asked for the lines that each sink of the log has dropped, whenever the metrics are read.
@@ -231,6 +234,14 @@ impl Metrics {
             database_errors: counters("database_errors_total", "Errors of the database, by what failed.", &["database", "class"]),
             brakes: Brakes::new(&registry),
             reminders: Reminders::new(&registry),
+            config_reload: register(
+                &registry,
+                IntGauge::with_opts(opts("config_reload_timestamp_seconds", "When the configuration in force was read.")),
+            ),
+            config_reload_success: register(
+                &registry,
+                IntGauge::with_opts(opts("config_reload_success", "1 if the configuration read last is in force, 0 if it was refused.")),
+            ),
             config_insecure: gauges("config_insecure", "1 where the configuration gives up a protection.", &["what"]),
             log_lines_dropped: counters(
                 "log_lines_dropped_total",
@@ -394,6 +405,17 @@ impl Metrics {
 
     pub fn leader(&self, database: &str, leads: bool) {
         self.leader.with_label_values(&[database]).set(leads.into());
+    }
+
+    /// A configuration was read, and is in force.
+    pub fn config_read(&self, now: Timestamp) {
+        self.config_reload.set(now.0);
+        self.config_reload_success.set(1);
+    }
+
+    /// A configuration was read and refused; the one before is still in force.
+    pub fn config_refused(&self) {
+        self.config_reload_success.set(0);
     }
 
     pub fn insecure(&self, what: Insecure, is: bool) {

@@ -200,7 +200,7 @@ async fn passes(
         other => other?,
     };
     told_of_left(&file).await?;
-    let desk = Desk { journal: file.clone(), config: config.clone(), metrics: metrics.clone() };
+    let desk = Desk { journal: file.clone(), config: config.clone(), metrics: metrics.clone(), down_since: None };
     let delivery = Delivery::start(desk, Mode::Once);
     let outlet = delivery.outlet();
     let mut passed = Vec::new();

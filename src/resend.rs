@@ -328,7 +328,7 @@ impl Sending<'_> {
     /// Tries the one mail, and says how it stands then.
     async fn deliver(&self, issuance: IssuanceId) -> Result<HistoryRow, ResendError> {
         let metrics = Arc::new(commands::metrics(self.config));
-        let desk = Desk { journal: self.journal.file().clone(), config: self.config.clone(), metrics };
+        let desk = Desk { journal: self.journal.file().clone(), config: self.config.clone(), metrics, down_since: None };
         let delivery = Delivery::start(desk, deliver::Mode::One(issuance));
         delivery.outlet().serve(&self.database.name, self.journal, self.store);
         delivery.finish(self.progress).await;

@@ -180,7 +180,7 @@ fn postgres(section: &Section<'_>, field: &Field<'_>, server: Server, beside: Be
     if let Some(password) = &server.password {
         if !reader.is_secret(password.expose()) && !field.scalar().is_some_and(|text| reader.is_part_of_secret(text)) {
             let instead = section.key_of("password: {file: PATH}");
-            reader.warn(format!("{} holds its password in plain text; {instead}, or `credkeeper seal`, keeps it out", field.key));
+            reader.warn_of_secret(format!("{} holds its password in plain text; {instead}, or `credkeeper seal`, keeps it out", field.key));
         }
         if let Some(beside) = &beside.password_field {
             let name = if field.key.ends_with("url") { "url" } else { "connection string" };

@@ -62,6 +62,8 @@ pub struct Config {
     pub journal: JournalConfig,
     pub http: Option<SocketAddr>,
     pub log: LogConfig,
+    /// A password or the like stands in the file itself.
+    pub secret_in_file: bool,
     /// What works but should be known: printed by `check-config` and at each start. One sentence each.
     pub warnings: Vec<String>,
 }
@@ -104,6 +106,14 @@ impl DatabaseConfig {
         match &self.target {
             DatabaseTarget::Sqlite { path } => format!("sqlite {}", path.display()),
             DatabaseTarget::Postgres { database, .. } => format!("postgres {database} {schema}"),
+        }
+    }
+
+    /// Whether what is said to it leaves this machine unencrypted.
+    pub fn is_plaintext(&self) -> bool {
+        match &self.target {
+            DatabaseTarget::Postgres { hosts, tls: None, .. } => hosts.iter().any(|(host, _)| !is_loopback(host)),
+            DatabaseTarget::Postgres { .. } | DatabaseTarget::Sqlite { .. } => false,
         }
     }
 }
@@ -272,7 +282,7 @@ pub struct Levels {
     pub rooms: BTreeMap<String, tracing::Level>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogFile {
     pub path: PathBuf,
     /// No file grows beyond that, but for a single line that is longer.
@@ -282,7 +292,7 @@ pub struct LogFile {
 }
 
 /// A server that takes syslog (RFC 5424) over TCP.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogServer {
     /// A name or an address, IPv6 without brackets.
     pub host: String,
@@ -361,7 +371,10 @@ fn parse(text: &str, path: &Path, environment: impl Fn(&str) -> Option<OsString>
         }
     };
     match config {
-        Some(config) if !reader.has_problems() => Ok(Config { warnings: reader.into_warnings(), ..config }),
+        Some(config) if !reader.has_problems() => {
+            let secret_in_file = reader.shows_secret();
+            Ok(Config { secret_in_file, warnings: reader.into_warnings(), ..config })
+        }
         _ => {
             if !reader.has_problems() {
                 reader.problem(None, "", "cannot be used, and credkeeper does not know why: please report this");

@@ -4,7 +4,7 @@
 //! asked for. A [`Field`] is one value with its dotted key. What cannot be read is noted in the [`Reader`] and answered
 //! with `None`: whoever asked goes on with a default, and the [`Config`](super::Config) is refused in the end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -27,6 +27,7 @@ pub(super) struct Reader {
     environment: Environment,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
+    shows_secret: Cell<bool>,
     /// What was opened, and may not be told.
     concealed: RefCell<Vec<Secret>>,
 }
@@ -54,6 +55,7 @@ impl Reader {
             environment: Box::new(environment),
             problems: RefCell::default(),
             warnings: RefCell::default(),
+            shows_secret: Cell::default(),
             concealed: RefCell::default(),
         }
     }
@@ -75,6 +77,16 @@ impl Reader {
         if !warnings.contains(&sentence) {
             warnings.push(sentence);
         }
+    }
+
+    /// The same of a secret that stands in the file itself.
+    pub(super) fn warn_of_secret(&self, sentence: impl Into<String>) {
+        self.shows_secret.set(true);
+        self.warn(sentence);
+    }
+
+    pub(super) fn shows_secret(&self) -> bool {
+        self.shows_secret.get()
     }
 
     /// No message shows `secret` from now on.

@@ -18,9 +18,10 @@ pub(super) fn secret(field: &Field<'_>) -> Option<Secret> {
         }
         Data::Scalar { text, .. } => {
             if !is_foreign(text) {
-                field
-                    .reader
-                    .warn(format!("{} stands in the configuration in plain text; {SHAPE}, or `credkeeper seal`, keeps it out", field.key));
+                field.reader.warn_of_secret(format!(
+                    "{} stands in the configuration in plain text; {SHAPE}, or `credkeeper seal`, keeps it out",
+                    field.key
+                ));
             }
             Some(Secret::new(text.clone()))
         }

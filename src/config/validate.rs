@@ -83,6 +83,7 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
         http,
         log,
         // Taken from the reader once nothing can be added.
+        secret_in_file: false,
         warnings: Vec::new(),
     })
 }

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::config::{Config, DatabaseConfig};
 use crate::deliver::Outlet;
 use crate::digest::Digest;
-use crate::domain::UserId;
+use crate::domain::{Timestamp, UserId};
 use crate::http::{self, Health};
 use crate::inventory::Counts;
 use crate::journal::{Journal, JournalError, JournalFile, State};
@@ -26,12 +26,16 @@ use crate::recover::recover;
 use crate::report::{PassKind, PassOutcome, Report};
 use crate::store::{Check, CheckVerdict, Leadership, Reader, Store, StoreError};
 
+mod life;
 mod observe;
+mod page;
+mod reload;
 mod said;
 mod schedule;
 mod tenants;
 mod watermark;
 
+pub use life::{Source, run};
 use said::{News, Said};
 use schedule::{backoff, jittered, until_resync};
 use tenants::Lot;
@@ -41,6 +45,10 @@ use watermark::Watermark;
 const STOPPED_AGAIN: Duration = Duration::from_secs(60);
 /// How often a standby asks whether it may lead.
 const STANDBY: Duration = Duration::from_secs(5);
+/// A session that ended a moment ago, as ours does before a reload, may still hold the lead: asked so often, so soon again.
+const HANDOVER: (u32, Duration) = (4, Duration::from_millis(250));
+/// How long a pass may take for the batch in hand. What has to be left then is found by recovery.
+const STOP_WITHIN: Duration = Duration::from_secs(6);
 
 /// Why the daemon gave up: nothing that waiting would mend.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +80,7 @@ impl Deref for Daemon {
 }
 
 /// What all databases have in common.
+#[derive(Clone)]
 struct Common {
     config: Arc<Config>,
     metrics: Arc<Metrics>,
@@ -79,6 +88,15 @@ struct Common {
     /// What is wrong with any of them is one mail.
     digest: Arc<Digest>,
     stop: watch::Receiver<bool>,
+}
+
+/// What goes from one configuration over to the next.
+#[derive(Default)]
+struct Kept {
+    /// With its lock; `None`: to be opened.
+    journal: Option<JournalFile>,
+    /// Since when nothing could be delivered.
+    down_since: Option<Timestamp>,
 }
 
 /// What both daemons share, for one database: nothing of it can change anything.
@@ -94,25 +112,6 @@ struct Shared {
     tries: AtomicU32,
     complaint: Mutex<Option<String>>,
     digest: Arc<Digest>,
-}
-
-/// Runs until `stop` says so.
-///
-/// # Errors
-/// When something is wrong that a person has to mend. What passes by itself is waited out.
-pub async fn run(config: Arc<Config>, metrics: Arc<Metrics>, stop: watch::Receiver<bool>) -> Result<(), DaemonError> {
-    let health = Arc::new(Health::new(config.databases.iter().map(|database| database.name.as_str())));
-    if let Some(listen) = config.http {
-        let server = http::bind(listen).await.map_err(DaemonError::Http)?;
-        let serving = server.serve(health.clone(), metrics.clone(), wait_for(stop.clone()));
-        tokio::spawn(async move {
-            if let Err(e) = serving.await {
-                error!(error.kind = e.kind(), "{}", chain(&e));
-            }
-        });
-    }
-    let digest = Arc::new(Digest::start(&config, &metrics));
-    tenants::all(Common { config, metrics, health, digest, stop }).await
 }
 
 async fn pause(stop: &watch::Receiver<bool>, span: Duration) {
@@ -210,7 +209,16 @@ impl Daemon {
     async fn live(mut self, journal: JournalFile, outlet: Outlet) -> Result<(), DaemonError> {
         let mut failures = 0;
         while !self.stopping() {
-            match self.reign(&journal, &outlet, &mut failures).await {
+            let overdue = overdue(self.stop.clone());
+            let ended = tokio::select! {
+                ended = self.reign(&journal, &outlet, &mut failures) => ended,
+                () = overdue => {
+                    warn!("What was in hand did not end in time and is left; what became of it is looked up before the next pass");
+                    self.metrics.leader(&self.database.name, false);
+                    break;
+                }
+            };
+            match ended {
                 Ok(()) => break,
                 Err(DaemonError::Store(e)) if e.is_transient() => {
                     failures += 1;
@@ -228,6 +236,23 @@ impl Daemon {
 
     /// From gaining the lead to losing it, or to the stop.
     async fn reign(&mut self, file: &JournalFile, outlet: &Outlet, failures: &mut u32) -> Result<(), DaemonError> {
+        let stop = wait_for(self.stop.clone());
+        let begun = tokio::select! {
+            begun = self.begin(file) => begun?,
+            () = stop => None, // until it leads, all may be dropped at any point
+        };
+        let Some((journal, store, lead)) = begun else { return Ok(()) };
+        self.metrics.leader(&self.database.name, true);
+        info!("Leading on database {}", self.database.name);
+        outlet.serve(&self.database.name, &journal, &store);
+        let ended = self.passes(&journal, &store, &lead, outlet, failures).await;
+        outlet.leave(journal.book());
+        self.metrics.leader(&self.database.name, false);
+        ended
+    }
+
+    /// All that comes before the first pass. `None`: stopped before.
+    async fn begin(&self, file: &JournalFile) -> Result<Option<(Journal, Arc<Store>, Leadership)>, DaemonError> {
         let journal = file.of(&self.database.name).await?;
         let store = Arc::new(Store::connect(&self.database).await?);
         // What passes by itself is waited out; whatever else is wrong the inspection tells, with what to do about it.
@@ -238,21 +263,19 @@ impl Daemon {
         }
         self.inspect(store.reader(), Check::forbids_pass).await?;
         self.lot.works(&self.database.name);
-        let Some(lead) = self.lead(&store).await? else { return Ok(()) };
-        self.metrics.leader(&self.database.name, true);
-        info!("Leading on database {}", self.database.name);
-        outlet.serve(&self.database.name, &journal, &store);
-        let ended = self.passes(&journal, &store, &lead, outlet, failures).await;
-        outlet.leave(journal.book());
-        self.metrics.leader(&self.database.name, false);
-        ended
+        Ok(self.lead(&store).await?.map(|lead| (journal, store, lead)))
     }
 
-    async fn lead(&mut self, store: &Store) -> Result<Option<Leadership>, DaemonError> {
-        let mut told = false;
+    async fn lead(&self, store: &Store) -> Result<Option<Leadership>, DaemonError> {
+        let (mut told, mut tries) = (false, 0);
         while !self.stopping() {
             if let Some(lead) = store.lead().await? {
                 return Ok(Some(lead));
+            }
+            tries += 1;
+            if tries <= HANDOVER.0 {
+                self.pause(HANDOVER.1).await;
+                continue;
             }
             if !std::mem::replace(&mut told, true) {
                 info!("Standing by: another instance leads on database {}", self.database.name);
@@ -424,6 +447,12 @@ fn fatal(error: PassError) -> DaemonError {
         PassError::Journal(e) => DaemonError::Journal(e),
         other => DaemonError::Recovery(other),
     }
+}
+
+/// Ends when a stop was asked for so long ago that nothing more can be waited for.
+async fn overdue(stop: watch::Receiver<bool>) {
+    wait_for(stop).await;
+    sleep(STOP_WITHIN).await;
 }
 
 /// Ends when `flag` turns true, or when nobody can turn it any more.

@@ -12,7 +12,7 @@ use tracing::{Instrument, debug, error, error_span, info, warn};
 
 use super::observe::Observer;
 use super::schedule::{jittered, patience};
-use super::{Common, Daemon, DaemonError, STANDBY, Shared, pause, wait_for};
+use super::{Common, Daemon, DaemonError, Kept, STANDBY, Shared, pause, wait_for};
 use crate::clock;
 use crate::config::Mode;
 use crate::deliver::{self, Delivery, Desk};
@@ -102,40 +102,59 @@ impl Shared {
 }
 
 /// Runs all databases until stopped, or until one of them ends the daemon.
-pub(super) async fn all(common: Common) -> Result<(), DaemonError> {
+///
+/// `kept` is what goes over to the next configuration.
+pub(super) async fn all(common: &Common, kept: &mut Kept) -> Result<(), DaemonError> {
     // Whoever ends the daemon ends all of it.
     let (ending, stop) = watch::channel(false);
     let asked = common.stop.clone();
-    let common = Common { stop, ..common };
+    let common = Common { stop, ..common.clone() };
     let follow = ending.clone();
     let following = tokio::spawn(async move {
         wait_for(asked).await;
         follow.send_replace(true);
     });
     let ended = match common.config.mode {
-        Mode::Enforce => enforce(&common, &ending).await,
+        Mode::Enforce => enforce(&common, &ending, kept).await,
         Mode::Observe => {
+            // Who only observes holds no lock.
+            if let Some(journal) = std::mem::take(kept).journal {
+                journal.close().await?;
+            }
             let observe = |shared: Shared| Observer::new(shared).live();
             each(&common, &ending, observe).await
         }
     };
     following.abort();
-    if ended.is_ok() {
-        info!("Stopped");
-    }
     ended
 }
 
-async fn enforce(common: &Common, ending: &watch::Sender<bool>) -> Result<(), DaemonError> {
-    let Some(journal) = journal(common).await? else { return Ok(()) };
+async fn enforce(common: &Common, ending: &watch::Sender<bool>, kept: &mut Kept) -> Result<(), DaemonError> {
+    let Some(journal) = journal(common, kept.journal.take()).await? else { return Ok(()) };
+    kept.journal = Some(journal.clone());
     for left in journal.left().await? {
         if left.open > 0 { warn!("{left}") } else { info!("{left}") }
     }
-    let desk = Desk { journal: journal.clone(), config: common.config.clone(), metrics: common.metrics.clone() };
+    let desk = Desk {
+        journal: journal.clone(),
+        config: common.config.clone(),
+        metrics: common.metrics.clone(),
+        down_since: kept.down_since.take(),
+    };
     let delivery = Delivery::start(desk, deliver::Mode::Daemon);
     let outlet = delivery.outlet();
-    let ended = each(common, ending, |shared| Daemon(shared).live(journal.clone(), outlet.clone())).await;
-    delivery.stop().await;
+    let passes = async {
+        let ended = each(common, ending, |shared| Daemon(shared).live(journal.clone(), outlet.clone())).await;
+        ending.send_replace(true);
+        ended
+    };
+    // Both at once: a mail server that does not answer and a batch that takes long must not add up.
+    let mails = async {
+        wait_for(common.stop.clone()).await;
+        delivery.stop().await;
+    };
+    let (ended, ()) = tokio::join!(passes, mails);
+    kept.down_since = outlet.down_since();
     ended?;
     journal.checkpoint().await?;
     Ok(())
@@ -168,9 +187,12 @@ where
     outcome
 }
 
-/// Takes the journal's file lock; as standby until it is free. `None`: stopped before.
-async fn journal(common: &Common) -> Result<Option<JournalFile>, DaemonError> {
+/// Takes the journal's file lock, if it is not `kept`; as standby until it is free. `None`: stopped before.
+async fn journal(common: &Common, kept: Option<JournalFile>) -> Result<Option<JournalFile>, DaemonError> {
     let Common { config, health, stop, .. } = common;
+    if let Some(journal) = kept {
+        return Ok(Some(journal.passed_on(Owner::all(&config.databases)).await?));
+    }
     let mut told = false;
     while !*stop.borrow() {
         match JournalFile::open(&config.journal, Owner::all(&config.databases), Duration::ZERO).await {

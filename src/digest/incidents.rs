@@ -70,7 +70,7 @@ impl Incident {
 }
 
 /// All that is wrong, by database.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Incidents {
     interval: Duration,
     known: BTreeMap<(String, Subject), Incident>,
@@ -90,6 +90,13 @@ pub(super) struct Told<'a> {
 impl Incidents {
     pub(super) fn new(interval: Duration) -> Incidents {
         Incidents { interval, known: BTreeMap::new(), last: None, not_before: Timestamp(0) }
+    }
+
+    /// Those of `databases`, with another interval.
+    pub(super) fn renewed(&self, interval: Duration, databases: &[&str]) -> Incidents {
+        let mut renewed = Incidents { interval, ..self.clone() };
+        renewed.known.retain(|(database, _), _| databases.contains(&database.as_str()));
+        renewed
     }
 
     pub(super) fn lasts(&mut self, database: &str, subject: Subject, sentence: impl Into<String>, now: Timestamp) {

@@ -174,6 +174,12 @@ impl Seals {
         })
     }
 
+    /// Only which template the mail is written by; `None`: there is no mail, or nobody can tell any more.
+    pub(super) fn template(&self, id: IssuanceId, user: UserId, blob: &[u8]) -> Option<String> {
+        let plain = self.opened(SECRET, id, user, blob).ok()?;
+        serde_json::from_slice::<TemplateIn>(&plain).ok()?.mail.map(|mail| mail.template)
+    }
+
     pub(super) fn open_before(&self, id: IssuanceId, user: UserId, blob: &[u8]) -> Result<Before, JournalError> {
         let plain = self.opened(BEFORE, id, user, blob)?;
         let back: BeforeIn = serde_json::from_slice(&plain).map_err(|_| JournalError::NotUnderstood { what: "a sealed before-image" })?;
@@ -280,6 +286,17 @@ struct MailIn {
     cost_center: Option<String>,
     #[serde(default)]
     cost_center_number: Option<i64>,
+}
+
+/// The rest of [`SecretIn`] is passed over, and no copy of it is made.
+#[derive(Deserialize)]
+struct TemplateIn {
+    mail: Option<TemplateName>,
+}
+
+#[derive(Deserialize)]
+struct TemplateName {
+    template: String,
 }
 
 #[derive(Deserialize)]

@@ -1,5 +1,7 @@
 //! Issuances as they are told to people: by `explain` and `journal list`.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Params, Row};
 
 use super::error::{Doing, JournalError};
@@ -46,6 +48,24 @@ impl View {
         let condition = "WHERE +i.database = ?1 AND coalesce(i.state, b.state) IN (?2, ?3, ?4) ORDER BY i.id LIMIT ?5";
         let [planned, committed, undeliverable] = [State::Planned, State::Committed, State::Undeliverable].map(State::as_str);
         self.history(condition, (book.0, planned, committed, undeliverable, limit as i64))
+    }
+
+    /// How many open issuances are to be told by each template.
+    pub(super) fn templates(&self, book: BookId) -> Result<BTreeMap<String, u64>, JournalError> {
+        const WHAT: &str = "the mails that wait";
+        let sql =
+            "SELECT id, user, secret FROM issuance WHERE open = 1 AND database = ?1 AND message_id IS NOT NULL AND secret IS NOT NULL";
+        let mut statement = self.db.prepare_cached(sql).reading(WHAT)?;
+        let mut rows = statement.query([book.0]).reading(WHAT)?;
+        let mut templates = BTreeMap::new();
+        while let Some(row) = rows.next().reading(WHAT)? {
+            let (id, user) = (IssuanceId(row.get(0).reading(WHAT)?), UserId(row.get(1).reading(WHAT)?));
+            let secret = row.get_ref(2).and_then(|value| Ok(value.as_blob()?)).reading(WHAT)?;
+            if let Some(template) = self.seals.template(id, user, secret) {
+                *templates.entry(template).or_default() += 1;
+            }
+        }
+        Ok(templates)
     }
 
     fn history(&self, condition: &str, params: impl Params) -> Result<Vec<HistoryRow>, JournalError> {

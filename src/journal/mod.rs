@@ -162,6 +162,14 @@ impl JournalFile {
         Ok(JournalFile { clerk, path, owners })
     }
 
+    /// The same file, and its lock, for the databases of another configuration.
+    pub async fn passed_on(&self, owners: Vec<Owner>) -> Result<JournalFile, JournalError> {
+        let owners: Arc<[Owner]> = owners.into();
+        let all = owners.clone();
+        self.write(move |w| w.enrol(&all)).await?;
+        Ok(JournalFile { owners, ..self.clone() })
+    }
+
     /// The journal of the database with this name, one of those that the file was opened for.
     ///
     /// # Errors
@@ -473,6 +481,11 @@ impl JournalReader {
     /// Issuances whose mail is not accepted yet, or never will be; oldest first, no secrets.
     pub async fn unfinished(&self, limit: usize) -> Result<Vec<HistoryRow>, JournalError> {
         self.look(move |view, book| view.unfinished(book.id, limit)).await
+    }
+
+    /// How many mails that wait are to be written by each template. What can no longer be unsealed is left out.
+    pub async fn templates(&self) -> Result<BTreeMap<String, u64>, JournalError> {
+        self.look(|view, book| view.templates(book.id)).await
     }
 
     /// The newest passes of these kinds, newest first.

@@ -19,11 +19,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::filter_fn;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
 
 use crate::config::{Levels, LogConfig, LogFile, LogServer};
 
@@ -90,7 +91,29 @@ impl LoggingError {
 /// The log of this process. Dropped at the end of the program, it writes what is still on its way.
 pub struct Log {
     sinks: Vec<Sink>,
+    volume: Volume,
 }
+
+impl Log {
+    /// What turns it up and down.
+    pub fn volume(&self) -> Volume {
+        self.volume.clone()
+    }
+}
+
+/// How much of the log is heard, while the program runs.
+#[derive(Clone)]
+pub struct Volume(reload::Handle<Audible, Registry>);
+
+impl Volume {
+    /// From now on.
+    pub fn set(&self, levels: &Levels) {
+        // It fails only where the log itself is gone.
+        let _ = self.0.reload(audible(levels));
+    }
+}
+
+type Audible = FilterFn<Box<dyn Fn(&Metadata<'_>) -> bool + Send + Sync>>;
 
 impl Drop for Log {
     fn drop(&mut self) {
@@ -149,7 +172,8 @@ pub fn init(log: &LogConfig, role: Role, progress: &Progress) -> Result<Log, Log
         outputs.push(output);
         sinks.push(sink);
     }
-    tracing::subscriber::set_global_default(subscriber(&log.levels, outputs)).map_err(|source| LoggingError::Init { source })?;
+    let (subscriber, volume) = subscriber(&log.levels, outputs);
+    tracing::subscriber::set_global_default(subscriber).map_err(|source| LoggingError::Init { source })?;
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
         let what = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
@@ -157,7 +181,7 @@ pub fn init(log: &LogConfig, role: Role, progress: &Progress) -> Result<Log, Log
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(error.kind = "panic", place, "A mistake in credkeeper itself: {what}");
     }));
-    Ok(Log { sinks })
+    Ok(Log { sinks, volume })
 }
 
 fn into_file(config: &LogFile, json: bool, role: Role) -> Result<(Output, Sink), LoggingError> {
@@ -216,11 +240,17 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-fn subscriber(levels: &Levels, outputs: Vec<Output>) -> impl Subscriber + Send + Sync + use<> {
+fn subscriber(levels: &Levels, outputs: Vec<Output>) -> (impl Subscriber + Send + Sync + use<>, Volume) {
+    let (filter, handle) = reload::Layer::new(audible(levels));
+    (Registry::default().with(LineLayer::new(outputs).with_filter(filter)), Volume(handle))
+}
+
+fn audible(levels: &Levels) -> Audible {
     let most = levels.rooms.values().copied().fold(levels.default, std::cmp::max);
     let levels = levels.clone();
-    let audible = filter_fn(move |event| *event.level() <= level_of(&levels, event.target()));
-    Registry::default().with(LineLayer::new(outputs).with_filter(audible.with_max_level_hint(LevelFilter::from_level(most))))
+    let heard: Box<dyn Fn(&Metadata<'_>) -> bool + Send + Sync> =
+        Box::new(move |event| *event.level() <= level_of(&levels, event.target()));
+    filter_fn(heard).with_max_level_hint(LevelFilter::from_level(most))
 }
 
 /// What is heard of `target`, a path of modules: `credkeeper::mail::courier` speaks for the room `mail`.

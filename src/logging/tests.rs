@@ -12,11 +12,16 @@ fn everywhere(level: Level) -> Levels {
 }
 
 fn logged_at(levels: &Levels, style: Style, work: impl FnOnce()) -> Vec<String> {
+    logged_with(levels, style, |_| work())
+}
+
+fn logged_with(levels: &Levels, style: Style, work: impl FnOnce(&Volume)) -> Vec<String> {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let into = Arc::clone(&lines);
     let take = Box::new(move |line| into.lock().unwrap().push(line));
     let output = Output { render: Arc::new(move |line: &Line<'_>| line.render(style)), take };
-    tracing::subscriber::with_default(subscriber(levels, vec![output]), work);
+    let (subscriber, volume) = subscriber(levels, vec![output]);
+    tracing::subscriber::with_default(subscriber, || work(&volume));
     let lines = lines.lock().unwrap();
     lines.clone()
 }
@@ -50,6 +55,23 @@ fn a_line_reads_alone_and_carries_its_fields() {
     assert_eq!(lines.len(), 1);
     let want = "  INFO credkeeper::logging::tests: Issued PIN for user 7 pass.id=5f1c database=main user.id=7 reason=pin_missing note=\"two words\" share=0.5 done=true\n";
     assert_eq!(after_time(&lines[0]), want);
+}
+
+#[test]
+fn the_volume_is_turned_up_and_down_while_it_runs() {
+    let said = |n: u32| debug!("heard {n}");
+    let lines = logged_with(&everywhere(Level::INFO), Style::Plain, |volume| {
+        said(1);
+        volume.set(&Levels { default: Level::ERROR, rooms: [("logging".to_owned(), Level::DEBUG)].into() });
+        said(2);
+        volume.set(&everywhere(Level::WARN));
+        said(3);
+        info!("neither this");
+        volume.set(&everywhere(Level::TRACE));
+        said(4);
+    });
+    let heard: Vec<&str> = lines.iter().map(|line| line.trim_end().rsplit(": ").next().unwrap()).collect();
+    assert_eq!(heard, ["heard 2", "heard 4"]);
 }
 
 #[test]

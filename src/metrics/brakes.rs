@@ -2,6 +2,7 @@
 
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
+use super::renew::Known;
 use super::{Names, NamesOf, opts, register};
 use crate::plan::limits::LimitKind;
 use crate::plan::tripwires::Tripwire;
@@ -50,6 +51,12 @@ impl Brakes {
                 self.pin_space.with_label_values(&[db, &length.digits().to_string()]);
             }
         }
+    }
+
+    /// Lets go of the gauges whose names are not `known` any more.
+    pub(super) fn retire(&self, known: &Known<'_>) {
+        [&self.stopped, &self.clock_skew].iter().for_each(|gauges| known.retire(gauges));
+        known.retire(&self.pin_space);
     }
 
     pub(super) fn pass(&self, report: &Report) {

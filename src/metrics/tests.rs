@@ -227,6 +227,67 @@ fn mails_the_journal_and_errors_are_counted() {
 }
 
 #[test]
+fn under_other_names_what_counts_goes_on_and_what_is_gone_is_not_told() {
+    let m = metrics();
+    m.pass_started("main", PassKind::Resync, NOW);
+    m.pass(&changed(), NOW);
+    m.leader("main", true);
+    m.config_read(NOW);
+    let counted = |m: &Metrics| -> Vec<String> {
+        let total = |line: &&str| line.contains("_total{") && line.contains("main");
+        m.render(NOW).lines().filter(total).map(str::to_owned).collect()
+    };
+    let before = counted(&m);
+    let named = |database: &str, policy: &str| NamesOf {
+        database: database.to_owned(),
+        policies: vec![PolicyName(policy.to_owned())],
+        lengths: vec![PinLength::new(8).unwrap()],
+        windows: vec![],
+    };
+    let renew = |databases: &[NamesOf]| {
+        m.renew(Names { databases, error_classes: &["connect", "read"], journal_states: &["planned", "committed"] })
+    };
+    renew(&[named("main", "visitors"), named("branch", "guests")]);
+    let after = counted(&m);
+    assert!(before.iter().all(|line| after.contains(line)), "{before:#?}\n{after:#?}");
+    shows(
+        &m,
+        &[
+            r#"leader{database="main"} 1"#,
+            r#"leader{database="branch"} 0"#,
+            r#"changes_total{change="pin_issued",database="branch",outcome="applied",policy="guests"} 0"#,
+            r#"pin_space_used_ratio{database="main",length="8"} 0"#,
+            "config_reload_success 1",
+            "config_reload_timestamp_seconds 1785312005",
+        ],
+    );
+    let text = m.render(NOW);
+    assert!(
+        !text.contains(r#"policy="employees",state"#) && !text.contains(r#"pin_space_used_ratio{database="main",length="4"}"#),
+        "{text}"
+    );
+    assert!(text.contains(r#"users{database="main",policy="",state="settled"}"#), "{text}");
+    renew(&[named("branch", "guests")]);
+    m.config_refused();
+    let text = m.render(NOW);
+    let gauges = [
+        "leader",
+        "users",
+        "last_attempt_timestamp_seconds",
+        "pass_unfinished_seconds",
+        "journal_entries",
+        "limit_stopped",
+        "clock_skew_seconds",
+    ];
+    for gauge in gauges {
+        assert!(!text.contains(&format!("credkeeper_{gauge}{{database=\"main\"")), "{gauge} in\n{text}");
+        assert!(text.contains(&format!("credkeeper_{gauge}{{database=\"branch\"")), "{gauge} not in\n{text}");
+    }
+    assert!(before.iter().all(|line| counted(&m).contains(line)));
+    shows(&m, &["config_reload_success 0"]);
+}
+
+#[test]
 fn the_log_is_asked_for_what_it_lost() {
     let m = metrics();
     m.watch_log(|| [("stderr", 0), ("file", 7), ("remote", 0)]);

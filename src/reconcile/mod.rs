@@ -86,7 +86,7 @@ pub struct Watch<'a> {
     pub line: &'a (dyn Fn(Line<'_>) + Sync),
     /// Rung after each commit: there may be mail to send.
     pub committed: &'a Notify,
-    /// Asked between batches.
+    /// Asked between batches, and while reading.
     pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -264,6 +264,9 @@ pub async fn look(
     let mut reminders = Vec::new();
     let reminds = ask.above.is_none() && reminders::remind(&database.policies);
     while let Some(chunk) = chunks.next().await {
+        if (watch.stop)() {
+            return Err(PassError::Stopped);
+        }
         let users = with_facts(journal, chunk?).await?;
         for (user, facts) in &users {
             let verdict = planner.verdict(user, facts);

@@ -1,8 +1,9 @@
-//! How the operating system asks the process to stop. The only place that knows the platforms' signals.
+//! How the operating system asks the process to stop, or to read its configuration again. The only place that knows the
+//! platforms' signals.
 
 use std::io;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Watches for a request to stop from now on; the future ends with the first one and names it. After it there are about
 /// ten seconds to finish in good order. A second request ends the process at once: the journal makes that safe, whatever
@@ -16,6 +17,16 @@ use tokio::sync::mpsc;
 pub fn stop_signal() -> io::Result<impl Future<Output = &'static str> + Send + 'static> {
     let signals = platform::watch()?;
     Ok(first(signals, || std::process::exit(1)))
+}
+
+/// Changes whenever somebody asks to read the configuration again; several requests that nobody has looked at yet are one.
+///
+/// On Unix this is SIGHUP. On Windows nobody asks yet; the service control will.
+///
+/// # Errors
+/// When the operating system refuses to tell us.
+pub fn reload_signal() -> io::Result<watch::Receiver<()>> {
+    platform::watch_reload()
 }
 
 /// `end` is called at the second request.
@@ -44,12 +55,19 @@ macro_rules! forward {
 mod platform {
     use tokio::signal::unix::{SignalKind, signal};
 
-    use super::{io, mpsc};
+    use super::{io, mpsc, watch};
 
     pub(super) fn watch() -> io::Result<mpsc::Receiver<&'static str>> {
         let (sender, receiver) = mpsc::channel(4);
         forward!(sender, "SIGTERM", signal(SignalKind::terminate())?);
         forward!(sender, "SIGINT", signal(SignalKind::interrupt())?);
+        Ok(receiver)
+    }
+
+    pub(super) fn watch_reload() -> io::Result<watch::Receiver<()>> {
+        let (sender, receiver) = watch::channel(());
+        let mut asked = signal(SignalKind::hangup())?;
+        tokio::spawn(async move { while asked.recv().await.is_some() && sender.send(()).is_ok() {} });
         Ok(receiver)
     }
 }
@@ -58,7 +76,7 @@ mod platform {
 mod platform {
     use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
 
-    use super::{io, mpsc};
+    use super::{io, mpsc, watch};
 
     pub(super) fn watch() -> io::Result<mpsc::Receiver<&'static str>> {
         let (sender, receiver) = mpsc::channel(4);
@@ -67,6 +85,10 @@ mod platform {
         forward!(sender, "console closed", ctrl_close()?);
         forward!(sender, "system shutdown", ctrl_shutdown()?);
         Ok(receiver)
+    }
+
+    pub(super) fn watch_reload() -> io::Result<watch::Receiver<()>> {
+        Ok(watch::channel(()).1)
     }
 }
 
@@ -85,6 +107,19 @@ mod tests {
         assert_eq!(asked.await, "SIGTERM");
         sender.send("SIGINT").await.unwrap();
         has_ended.await.expect("the end was called");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn requests_to_reload_that_nobody_has_looked_at_are_one() {
+        let mut asked = reload_signal().unwrap();
+        let ask = || std::process::Command::new("kill").args(["-HUP", &std::process::id().to_string()]).status().unwrap();
+        assert!(ask().success() && ask().success() && ask().success());
+        asked.changed().await.unwrap();
+        let again = tokio::time::timeout(std::time::Duration::from_millis(200), asked.changed()).await;
+        assert!(again.is_err() || !asked.has_changed().unwrap(), "at most one more");
+        assert!(ask().success());
+        asked.changed().await.unwrap();
     }
 
     #[cfg(unix)]

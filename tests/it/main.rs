@@ -33,6 +33,8 @@ mod pin_table;
 mod places;
 mod properties;
 mod random_policies;
+#[cfg(unix)]
+mod reload;
 mod reminders;
 mod resend;
 mod sandbox;
@@ -43,6 +45,8 @@ mod six_policies;
 mod small_site;
 mod smtp;
 mod spine;
+#[cfg(unix)]
+mod stopping;
 mod tenants;
 mod tls_postgres;
 mod token_endpoint;

@@ -158,7 +158,7 @@ log:
         self.folder.path()
     }
 
-    fn config(&self) -> PathBuf {
+    pub fn config(&self) -> PathBuf {
         self.folder().join("config.yaml")
     }
 
@@ -317,9 +317,27 @@ impl Process {
 
     /// Asks it to stop as a service manager does.
     pub fn stop(self) -> Ended {
-        let asked = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
-        assert!(asked.success());
+        self.signal("-TERM");
         self.wait()
+    }
+
+    pub fn signal(&self, which: &str) {
+        let asked = Command::new("kill").arg(which).arg(self.child.id().to_string()).status().unwrap();
+        assert!(asked.success());
+    }
+
+    /// What it has written to its standard error so far.
+    pub fn log(&self) -> String {
+        read(&self.err)
+    }
+
+    /// Waits until its log says this so many times.
+    pub async fn says(&self, what: &str, times: usize) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.log().matches(what).count() < times {
+            assert!(Instant::now() < until, "it never said “{what}” {times} times:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub async fn until(&self, step: Step) {
@@ -345,7 +363,7 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-async fn get(port: u16, path: &str) -> Option<(u16, String)> {
+pub async fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).await.ok()?;
     let mut answer = String::new();

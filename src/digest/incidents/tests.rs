@@ -79,6 +79,24 @@ fn a_short_outage_is_no_news_and_a_long_one_is_told_and_told_to_be_over() {
 }
 
 #[test]
+fn another_configuration_tells_nothing_twice_and_forgets_databases_that_left() {
+    let mut incidents = Incidents::new(HOUR);
+    incidents.lasts("main", Subject::Undeliverable, "3 mails", Timestamp(1));
+    incidents.lasts("gone", Subject::Undeliverable, "4 mails", Timestamp(1));
+    assert!(incidents.told(Timestamp(100), true).is_some());
+    incidents.sent(Timestamp(100));
+    let mut renewed = incidents.renewed(HOUR * 2, &["main"]);
+    assert!(
+        renewed
+            .told(Timestamp(100 + 7_300), true)
+            .is_none_or(|told| told.new.is_empty() && told.lasting.iter().all(|(of, _)| *of == "main"))
+    );
+    renewed.lasts("new", Subject::Fatal, "nothing goes", Timestamp(200));
+    let told = renewed.told(Timestamp(100 + 7_300), true).unwrap();
+    assert_eq!(told.new.iter().map(|(of, _)| *of).collect::<Vec<_>>(), ["new"]);
+}
+
+#[test]
 fn a_poll_ends_nothing_that_it_did_not_look_at() {
     let mut all = Incidents::new(HOUR);
     all.report(&failing(3), Timestamp(0));
