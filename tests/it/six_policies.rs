@@ -211,7 +211,7 @@ async fn six_policies_serve_twenty_thousand_users_and_a_second_run_is_silent() {
         .map(|(id, to)| (id.parse().unwrap(), to))
         .collect();
     let codes: HashMap<i64, String> = site
-        .rows(&format!("SELECT id::text, convert_from(decrypt(decode(puk, 'base64'), '\\x{KEY}', 'aes-ecb/pad:pkcs'), 'utf8') FROM users WHERE puk <> ''"))
+        .rows(&format!("SELECT id::text, convert_from(public.decrypt(decode(puk, 'base64'), '\\x{KEY}', 'aes-ecb/pad:pkcs'), 'utf8') FROM users WHERE puk <> ''"))
         .await
         .into_iter()
         .map(|(id, code)| (id.parse().unwrap(), code))
@@ -277,7 +277,7 @@ async fn six_policies_serve_twenty_thousand_users_and_a_second_run_is_silent() {
     let list: Vec<String> = passwords.iter().map(|(id, password)| format!("({id}, '{}')", password.replace('\'', "''"))).collect();
     let right = site
         .number(&format!(
-            "SELECT count(*) FROM users u JOIN (VALUES {}) t(id, told) ON t.id = u.id WHERE crypt(t.told, u.pass) = u.pass",
+            "SELECT count(*) FROM users u JOIN (VALUES {}) t(id, told) ON t.id = u.id WHERE public.crypt(t.told, u.pass) = u.pass",
             list.join(",")
         ))
         .await;
