@@ -71,7 +71,7 @@ use ledger::Tallies;
 pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How long to wait before asking for the lock again.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
-/// How many rows are looked through in one step of [`Journal::forget_old`], so that mail and passes need not wait for it.
+/// How many rows are looked through in one step of [`JournalFile::forget_old`], so that mail and passes need not wait for it.
 const FORGET_ROWS: u32 = 2000;
 
 /// Where a journal lies.
