@@ -30,6 +30,10 @@ const VALID: &str = "INSERT INTO users_cards (user_id, card, replicated_card, re
 const EXPIRED: &str = "INSERT INTO users_cards (user_id, card, replicated_card, replicated_card_flag, pin_expiration_date) VALUES (1, 'PIN81dc9bdb52d04dc20036dbd8313ed055', 0, 0, PAST);";
 const TWO: &str = "INSERT INTO users_cards (user_id, card, replicated_card, replicated_card_flag, pin_expiration_date) VALUES (1, 'PIN81dc9bdb52d04dc20036dbd8313ed055', 0, 0, PAST), (1, 'PIN6512bd43d9caa6e02c990b0a82652dca', 0, 0, FUTURE);";
 
+const GUEST: &str = "INSERT INTO users (id, login, flag) VALUES (50, 'Guest', 163840);";
+const IS_GUEST: &str =
+    "INSERT INTO users (id, login, flag) VALUES (50, 'Guest', 163840); INSERT INTO users_roles (user_id, role_id) VALUES (1, 50);";
+
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     // --- one user ---
@@ -83,6 +87,12 @@ const ROWS: &[Row] = &[
     Row { old: "whom no pattern matches stays", ours: "",
           policy: "pin: {length: 6, rewrite: never}, cost_center: {by_username: [{pattern: 'x.*', name: Staff}]}", setup: "",
           becomes: "new PIN of 6 digits, for ever | no code | no password | in 0 | told PIN" },
+    Row { old: "the role to be removed must exist", ours: "the policy is blocked and told; others go on",
+          policy: "pin: {length: 6, rewrite: never}, remove_role: Nobody", setup: "", becomes: NOTHING },
+    Row { old: "whoever has not got the role is left alone", ours: "there is nothing to remove, and the user still gets what he lacks",
+          policy: "pin: {length: 6, rewrite: never}, remove_role: Guest", setup: GUEST, becomes: "new PIN of 6 digits, for ever | no code | no password | in 0 | told PIN" },
+    Row { old: "the role is removed", ours: "",
+          policy: "pin: {length: 6, rewrite: never}, remove_role: Guest", setup: IS_GUEST, becomes: "new PIN of 6 digits, for ever | no code | no password | in 0 | told PIN" },
     Row { old: "a PIN that is there already is not sent", ours: "",
           policy: "pin: {length: 6, rewrite: never}, password: {length: 10}", setup: VALID, becomes: "PIN as it was | no code | new password of 10 characters | in 0 | told password" },
     Row { old: "pin_send_existing: a valid one is decoded and sent", ours: "with whatever else the user gets, and not with every run",
@@ -127,6 +137,8 @@ async fn every_row(dialect: Dialect) {
         assert_eq!(report.error, None, "{}", row.old);
         let found = told(&site, &before, &held(&site).await);
         assert_eq!(found, row.becomes, "{dialect:?}: {} {}", row.old, if row.ours.is_empty() { "" } else { row.ours });
+        let roles = site.column("SELECT CAST(count(*) AS text) FROM users_roles").await;
+        assert_eq!(roles, ["0"], "{dialect:?}: {}: nobody has a role any more", row.old);
         let again = site.steps(600, true).await;
         assert_eq!(again.is_empty(), !row.policy.contains("always"), "{dialect:?}: {}: a second plan", row.old);
     }
