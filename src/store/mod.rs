@@ -4,250 +4,33 @@
 //! preview is given; a [`Store`] is a reader plus the writing half.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use crate::config::{DatabaseConfig, DatabaseTarget};
-use crate::domain::{CostCenter, CostCenterRef, Role, RoleId, RoleRef, StoredValue, UserId, WallClock};
-use crate::inventory::{Counts, Membership, Places, Pulse, Standing, StoredPin, User};
+use crate::domain::{CostCenterRef, RoleRef, StoredValue, UserId, WallClock};
+use crate::inventory::{Counts, Places, Pulse, User};
 
+mod change;
+mod check;
 mod counts;
 mod error;
+mod filter;
 mod lead;
 mod links;
 mod postgres;
 mod sql;
 mod sqlite;
 
+pub use change::{AfterImage, Move, NewPin, Outcome, PinChange, PinTarget, RoleRemoval, UserChange, ValueChange};
+pub use check::{Check, CheckVerdict};
 pub use error::StoreError;
+pub use filter::{DueFilter, Filter, InCostCenter, Pinless};
 pub use lead::Leadership;
 
-/// Which users a read returns. With `due` or `above` real users only ([`Standing::Active`]); a `login` is returned whatever
-/// it stands for; the default filter returns every row.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Filter {
-    /// Only rows that may be due, as far as SQL can tell; `None` returns every user. A saving, never a decision: the
-    /// plan is the same without it.
-    pub due: Option<DueFilter>,
-    /// Only ids above this one: a poll.
-    pub above: Option<UserId>,
-    /// Only this login, compared exactly. Rows that are not real users are returned too.
-    pub login: Option<String>,
-}
-
-/// What makes a user possibly due, over all policies; the dialects turn it into SQL. A user is returned if any holds.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct DueFilter {
-    /// Some policy issues PINs: users without any PIN, who are in one of these cost centers (`None`: in any).
-    pub without_pin: Option<InCostCenter>,
-    /// Some policy renews: users with a PIN that expires at or before this. Any cost center, since a keeper's users may
-    /// have left the one that their policy matches.
-    pub expired_at: Option<WallClock>,
-    /// Some policy reminds: users with a PIN that ends after the first and at or before the second. Any cost center.
-    pub lapsing: Option<(WallClock, WallClock)>,
-    /// Users in the first (by id), but not in the second by both id and number.
-    pub to_move: Vec<(InCostCenter, CostCenter)>,
-    /// Users with a PIN that never expires, in any cost center.
-    pub unlimited_pin: bool,
-    /// Everybody in one of these cost centers, whatever they have.
-    pub everybody: Option<InCostCenter>,
-    /// Some policy issues card assignment codes: users without one, in one of these cost centers.
-    pub without_code: Option<InCostCenter>,
-    /// The same of passwords.
-    pub without_password: Option<InCostCenter>,
-    /// Some policy takes a role away: users with one of these, in any cost center.
-    pub with_role: BTreeSet<RoleId>,
-    /// These users, whatever they have: what only the journal knows to be due. Sorted.
-    pub users: Vec<UserId>,
-}
-
-impl DueFilter {
-    /// The filter in plain words. The dialects narrow with what their SQL can do cheaply, then ask this of every row, so
-    /// that a filtered read is the same set on every database.
-    fn holds(&self, user: &User) -> bool {
-        let center = user.cost_center;
-        self.without_pin.as_ref().is_some_and(|within| user.pins.is_empty() && within.contains(user))
-            || self.expired_at.is_some_and(|at| user.pins.iter().any(|pin| pin.expires.is_some_and(|expires| expires <= at)))
-            || self.lapsing.is_some_and(|(after, until)| {
-                user.pins.iter().any(|pin| pin.expires.is_some_and(|expires| after < expires && expires <= until))
-            })
-            || self.without_code.as_ref().is_some_and(|within| user.code.is_none() && within.contains(user))
-            || self.without_password.as_ref().is_some_and(|within| user.password.is_none() && within.contains(user))
-            || user.roles.iter().any(|role| self.with_role.contains(role))
-            || (self.unlimited_pin && user.pins.iter().any(|pin| pin.expires.is_none()))
-            || self.everybody.as_ref().is_some_and(|within| within.contains(user))
-            || self.users.binary_search(&user.id).is_ok()
-            || self.to_move.iter().any(|(from, to)| from.contains(user) && (center.id, center.number) != (to.id, to.number))
-    }
-}
-
-impl InCostCenter {
-    fn contains(&self, user: &User) -> bool {
-        match self {
-            InCostCenter::Any => true,
-            InCostCenter::Of(ids) => ids.contains(&user.cost_center.id.0),
-            InCostCenter::OrRole { centers, roles } => {
-                centers.contains(&user.cost_center.id.0) || user.roles.iter().any(|role| roles.contains(role))
-            }
-        }
-    }
-}
-
-impl Filter {
-    /// Whether everybody without a PIN is looked for.
-    fn finds_pinless(&self) -> bool {
-        self.above.is_none() && self.login.is_none() && self.due.as_ref().is_some_and(|due| due.without_pin.is_some())
-    }
-
-    fn accepts(&self, user: &User) -> bool {
-        let real_only = self.login.is_none() && (self.due.is_some() || self.above.is_some());
-        (!real_only || user.standing == Standing::Active) && self.due.as_ref().is_none_or(|due| due.holds(user))
-    }
-}
-
-/// A figure that a read of everybody finds on its way.
-pub type Pinless = Arc<OnceLock<u64>>;
-
-/// `Any`, or the ids of cost centers; where policies go by roles, who has one of these is meant too.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum InCostCenter {
-    Any,
-    Of(BTreeSet<i64>),
-    OrRole { centers: BTreeSet<i64>, roles: BTreeSet<RoleId> },
-}
-
-/// All that one transaction changes for one user. Named old values are what the write compares before it sets (R21).
-#[derive(Clone, PartialEq, Debug)]
-pub struct UserChange {
-    pub user: UserId,
-    pub pin: Option<PinChange>,
-    pub code: Option<ValueChange>,
-    pub password: Option<ValueChange>,
-    pub cost_center: Option<Move>,
-    pub role: Option<RoleRemoval>,
-}
-
-impl UserChange {
-    /// Of a user of whom nothing is changed yet.
-    pub fn of(user: UserId) -> UserChange {
-        UserChange { user, pin: None, code: None, password: None, cost_center: None, role: None }
-    }
-}
-
-/// A value in a column of `users` that takes the place of another, or of none. An empty text is none too.
-#[derive(Clone, PartialEq, Debug)]
-pub struct ValueChange {
-    pub old: Option<StoredValue>,
-    pub new: StoredValue,
-}
-
-/// What becomes of a user's PINs. The user must have the PINs named in `old` and no others, or nothing is written.
-#[derive(Clone, PartialEq, Debug)]
-pub struct PinChange {
-    pub old: Vec<StoredPin>,
-    pub to: PinTarget,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub enum PinTarget {
-    /// All of `old` go and this one comes: one of the rows is updated in place and the others are deleted, so that columns
-    /// that are not mapped live on; where there is none, one is inserted.
-    New(NewPin),
-    /// These of `old` get another end, and nothing else of them changes.
-    End { pins: Vec<StoredPin>, at: WallClock },
-    /// These of `old` are removed.
-    Gone { pins: Vec<StoredPin> },
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct NewPin {
-    pub value: StoredValue,
-    /// The PIN in every stored form, `value` among them: if any stands anywhere, the verdict is `PinTaken`.
-    pub forms: [StoredValue; 4],
-    pub expires: Option<WallClock>,
-}
-
-impl PinChange {
-    /// The PIN that is new, if one is.
-    fn new_pin(&self) -> Option<&NewPin> {
-        match &self.to {
-            PinTarget::New(new) => Some(new),
-            PinTarget::End { .. } | PinTarget::Gone { .. } => None,
-        }
-    }
-
-    /// Whether the change does something to this one of `old`.
-    fn is_about(&self, old: &StoredPin) -> bool {
-        match &self.to {
-            PinTarget::New(_) => true,
-            PinTarget::End { pins, .. } | PinTarget::Gone { pins } => {
-                pins.iter().any(|pin| pin.value == old.value && pin.expires == old.expires)
-            }
-        }
-    }
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct Move {
-    pub from: Membership,
-    pub to: CostCenter,
-}
-
-/// A role that the user has, or nothing is written, and then has not.
-#[derive(Clone, PartialEq, Debug)]
-pub struct RoleRemoval {
-    pub role: Role,
-}
-
-/// What `write` says of each user, in the order given.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Outcome {
-    Applied,
-    /// The rows are not as named; nothing of this user was written.
-    ChangedMeanwhile,
-    /// The PIN stands somewhere already; nothing of this user was written. Draw again.
-    PinTaken,
-    /// The same of the card assignment code.
-    CodeTaken,
-    /// Something of this user was written before he fell out: the transaction must be rolled back and staged again
-    /// without him.
-    Torn,
-}
-
-/// What an issuance left in the database, for [`landed`](Store::landed): all of what is given must stand.
-#[derive(Clone, PartialEq, Debug)]
-pub struct AfterImage {
-    pub user: UserId,
-    /// PINs with their ends.
-    pub pins: Vec<(StoredValue, Option<WallClock>)>,
-    /// PINs that the user must have, whatever their ends are by now.
-    pub held: Vec<StoredValue>,
-    /// PINs that the user must not have any more.
-    pub gone: Vec<StoredValue>,
-    pub code: Option<StoredValue>,
-    pub password: Option<StoredValue>,
-    pub cost_center: Option<CostCenter>,
-    /// A role that the user must not have any more.
-    pub role_gone: Option<RoleId>,
-}
-
-impl AfterImage {
-    /// Of a user of whom nothing more than the row is looked for.
-    pub fn of(user: UserId) -> AfterImage {
-        AfterImage {
-            user,
-            pins: Vec::new(),
-            held: Vec::new(),
-            gone: Vec::new(),
-            code: None,
-            password: None,
-            cost_center: None,
-            role_gone: None,
-        }
-    }
-}
+use check::{CENTER_LINKS, PRIVILEGES, ROLE_LINKS, WRITABLE};
 
 /// The cost centers and roles to look up.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -292,57 +75,6 @@ pub enum Committed {
     Refused(StoreError),
     /// No answer: only [`Store::landed`] can tell.
     Unknown(StoreError),
-}
-
-/// One line of `doctor` and of the start-up inspection.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Check {
-    pub name: &'static str,
-    pub verdict: CheckVerdict,
-    /// What was found, one line.
-    pub found: String,
-    /// What to do about it; empty when ok.
-    pub advice: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum CheckVerdict {
-    Ok,
-    Warning,
-    Failed,
-}
-
-/// The check that the database takes changes.
-const WRITABLE: &str = "writable";
-/// The check that the role may do what the policies need.
-const PRIVILEGES: &str = "privileges";
-/// The checks of the tables that tie users to cost centers and to roles.
-const CENTER_LINKS: &str = "cost center links";
-const ROLE_LINKS: &str = "role links";
-
-impl Check {
-    /// Whether no pass can begin. That the database takes no changes is left to each pass (tripwire `read_only`): it may be over
-    /// soon, after a failover.
-    pub fn forbids_pass(&self) -> bool {
-        self.verdict == CheckVerdict::Failed && self.name != WRITABLE
-    }
-
-    /// Whether no preview can begin: that needs no right to write. Where a right to read is missing, the reading says so.
-    pub fn forbids_preview(&self) -> bool {
-        self.forbids_pass() && self.name != PRIVILEGES
-    }
-
-    pub(crate) fn ok(name: &'static str, found: impl Into<String>) -> Check {
-        Check { name, verdict: CheckVerdict::Ok, found: found.into(), advice: String::new() }
-    }
-
-    pub(crate) fn warning(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
-        Check { name, verdict: CheckVerdict::Warning, found: found.into(), advice: advice.into() }
-    }
-
-    pub(crate) fn failed(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
-        Check { name, verdict: CheckVerdict::Failed, found: found.into(), advice: advice.into() }
-    }
 }
 
 impl Reader {
