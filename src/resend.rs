@@ -36,8 +36,6 @@ use crate::reconcile::{self, PassError, wanted};
 use crate::recover::recover;
 use crate::store::{Store, StoreError};
 
-/// PINs of so many digits are looked for whatever the policy's length: hashing all of them takes a hundredth of a second.
-const SHORT: u8 = 6;
 /// How many issuances are looked through for the last mail.
 const LOOKED_AT: usize = 50;
 
@@ -223,8 +221,7 @@ impl Sending<'_> {
         let mut tellable = Tellable::default();
         if let Some(rule) = &policy.pin {
             let pins: Vec<&StoredPin> = self.valid().collect();
-            let lengths = (1..=SHORT).filter_map(PinLength::new).chain([rule.length]).collect();
-            let digits = self.digits(pins.iter().map(|pin| pin.value.clone()).collect(), lengths).await?;
+            let digits = self.digits(pins.iter().map(|pin| pin.value.clone()).collect(), recovery::lengths([rule.length])).await?;
             let known = pins.iter().zip(digits).filter_map(|(pin, digits)| Some((*pin, digits?)));
             tellable.existing = known.max_by_key(|(pin, _)| lasts(pin)).map(|(pin, digits)| existing(pin, digits));
             if tellable.existing.is_none() {

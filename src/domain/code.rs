@@ -15,9 +15,4 @@ impl CodeLength {
     pub fn digits(self) -> usize {
         self.0.into()
     }
-
-    /// How many codes of this length there are.
-    pub fn space(self) -> u64 {
-        10u64.pow(self.0.into())
-    }
 }

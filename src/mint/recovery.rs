@@ -16,6 +16,14 @@ use crate::domain::{Pin, PinFormat, PinLength, StoredValue};
 #[error("the recovery of PINs was stopped")]
 pub struct Stopped;
 
+/// PINs of so many digits are looked for whatever the policy's length: hashing all of them takes a hundredth of a second.
+pub const SHORT: u8 = 6;
+
+/// The lengths to look for: the policies' own, and the short ones, which cost nothing. A PIN may be older than its policy.
+pub fn lengths(own: impl IntoIterator<Item = PinLength>) -> Vec<PinLength> {
+    (1..=SHORT).filter_map(PinLength::new).chain(own).collect()
+}
+
 /// Which PIN each stored value is, in their order; `None` for a card, and for the digest of a PIN that has none of the `lengths`.
 /// Lengths of more than [`LONGEST`](super::space::LONGEST) digits are not looked through.
 ///

@@ -46,8 +46,8 @@ pub struct Figures {
 pub struct Refusal {
     pub policy: PolicyName,
     pub limit: LimitKind,
-    /// What it is about.
-    pub kind: Credential,
+    /// The kind of credential that it is about; `None`: it counts users.
+    pub kind: Option<Credential>,
     /// The id of the refused part of the plan.
     pub plan: String,
     /// What the plan asks for: users, stored credentials with those of the last day, or how many PINs there would be.
@@ -73,7 +73,7 @@ impl fmt::Display for Refusal {
                  replace_percent allows {allowed}; nothing was changed. If this is meant, run once with --max-replace, or raise \
                  limits.replace_percent",
                 self.of.unwrap_or_default(),
-                self.kind.plural()
+                self.kind.map(Credential::plural).unwrap_or_default()
             ),
             LimitKind::PinDensity => write!(
                 f,
@@ -90,7 +90,7 @@ pub fn judge_density(density: &Density, plan: impl FnOnce() -> String) -> Option
     (density.crowding() == Crowding::TooDense).then(|| Refusal {
         policy: density.policy.clone(),
         limit: LimitKind::PinDensity,
-        kind: Credential::Pin,
+        kind: Some(Credential::Pin),
         plan: plan(),
         asked: density.filled(),
         allowed: format!("{}%", TOO_DENSE * 100.0),
@@ -105,7 +105,7 @@ pub fn judge(policy: &Policy, totals: &PolicyTotals, figures: Figures, plan: imp
         return Some(Refusal {
             policy: policy.name.clone(),
             limit: LimitKind::UsersPerPass,
-            kind: Credential::Pin,
+            kind: None,
             plan: plan(),
             asked: totals.judged,
             allowed: limits.users_per_pass.to_string(),
@@ -121,7 +121,7 @@ pub fn judge(policy: &Policy, totals: &PolicyTotals, figures: Figures, plan: imp
     Some(Refusal {
         policy: policy.name.clone(),
         limit: LimitKind::ReplacePercent,
-        kind,
+        kind: Some(kind),
         plan: plan(),
         asked: totals.replaced[kind].saturating_add(figures.replaced_last_day[kind]),
         allowed: share.to_string(),

@@ -440,13 +440,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Whether `policy` gives a new credential to whoever it selects, each time: nothing of it ends, so that only a single pass that
-/// somebody asked for may do it (R13).
-pub fn never_ends(policy: &Policy) -> bool {
-    !endless_kinds(policy).is_empty()
-}
-
-/// Of which kinds it gives new ones without an end.
+/// Of which kinds `policy` gives a new credential to whoever it selects, each time: nothing of it ends, so that only a single
+/// pass that somebody asked for may do it (R13).
 pub(super) fn endless_kinds(policy: &Policy) -> Vec<Credential> {
     let pins = policy.pin.as_ref().is_some_and(|rule| rule.rewrite == PinRewrite::Always && rule.rotate_every.is_none());
     let codes = policy.code.as_ref().is_some_and(|rule| rule.rewrite == Rewrite::Always);

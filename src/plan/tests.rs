@@ -742,7 +742,7 @@ mod judging {
         let mut figures = Figures { stored: Each::of(Credential::Pin, 100_000), ..Figures::default() };
         figures.stored[Credential::Password] = 100;
         let refusal = judge(&policy("p"), &totals, figures, || "0123456789ab".into()).unwrap();
-        assert_eq!((refusal.limit, refusal.kind, refusal.of), (LimitKind::ReplacePercent, Credential::Password, Some(100)));
+        assert_eq!((refusal.limit, refusal.kind, refusal.of), (LimitKind::ReplacePercent, Some(Credential::Password), Some(100)));
         assert!(refusal.to_string().contains("replaces 60 of 100 stored passwords"), "{refusal}");
         figures.stored[Credential::Password] = 1200;
         assert_eq!(judge(&policy("p"), &totals, figures, || unreachable!()), None);

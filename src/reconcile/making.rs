@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{PassError, Watch};
 use crate::config::DatabaseConfig;
-use crate::domain::{Code, CodeCipher, Password, PasswordEncoding, Pin, PinLength, StoredValue, UserId};
+use crate::domain::{Code, CodeCipher, Password, PasswordEncoding, Pin, StoredValue, UserId};
 use crate::logging::chain;
 use crate::mint::{Mint, MintError, cipher, code, cores, password, recovery};
 use crate::plan::{Failure, Step};
@@ -29,8 +29,6 @@ const LEARN_AT: usize = 3;
 const HASHES_A_CORE: usize = 16;
 /// The same of codes that a program encrypts, one process each.
 const PROCESSES_A_CORE: usize = 32;
-/// PINs of so many digits are looked for whatever the policy's length: hashing all of them takes a hundredth of a second.
-const SHORT: u8 = 6;
 /// How often it is asked whether to stop.
 const ASK: Duration = Duration::from_millis(100);
 
@@ -84,10 +82,10 @@ impl Making<'_> {
     async fn codes(&self, steps: &[Step], mint: &mut Mint, made: &mut Made) -> Result<(), PassError> {
         let mut open: Vec<Step> = steps.iter().filter(|step| step.code().is_some()).copied().collect();
         let Some(cipher) = self.database.cac_cipher.as_ref().filter(|_| !open.is_empty()) else { return Ok(()) };
-        if let CodeCipher::BuiltIn(built_in) = cipher
-            && !built_in.is_deterministic()
-        {
-            self.learn(cipher, mint).await?; // the same code is stored differently each time: no look finds it
+        // Where the same code is stored differently each time, no look finds it: all codes are read instead.
+        let looks = !matches!(cipher, CodeCipher::BuiltIn(built_in) if !built_in.is_deterministic());
+        if !looks {
+            self.learn(cipher, mint).await?;
         }
         for round in 0..ROUNDS {
             if open.is_empty() {
@@ -120,8 +118,12 @@ impl Making<'_> {
                     Err(error) => made.failed.push((step, Failure::CipherFailed, chain(&error))),
                 }
             }
-            let values: Vec<StoredValue> = ready.iter().map(|(.., stored)| stored.clone()).collect();
-            let taken = self.reader.codes_taken(&values).await?;
+            let taken = if looks {
+                let values: Vec<StoredValue> = ready.iter().map(|(.., stored)| stored.clone()).collect();
+                self.reader.codes_taken(&values).await?
+            } else {
+                vec![false; ready.len()]
+            };
             for ((step, code, stored), taken) in ready.into_iter().zip(taken) {
                 if taken {
                     open.push(step);
@@ -181,9 +183,7 @@ impl Making<'_> {
         if users.is_empty() {
             return Ok(());
         }
-        // The policy's own length, and the short ones, which cost nothing: the PIN may be older than the policy.
-        let own = told().filter_map(|step| self.policy(step).pin.as_ref()).map(|rule| rule.length);
-        let lengths: Vec<PinLength> = (1..=SHORT).filter_map(PinLength::new).chain(own).collect();
+        let lengths = recovery::lengths(told().filter_map(|step| self.policy(step).pin.as_ref()).map(|rule| rule.length));
         let due = DueFilter { users: users.into_iter().collect(), ..DueFilter::default() };
         let filter = Filter { due: Some(due), ..Filter::default() };
         let mut stored: Vec<StoredValue> = Vec::new();
@@ -200,7 +200,8 @@ impl Making<'_> {
         if unknown > 0 {
             warn!(
                 pins = unknown,
-                "{unknown} existing PINs cannot be recovered from their stored form, and are not told: they have neither as many digits as the policy asks for, nor up to {SHORT}"
+                "{unknown} existing PINs cannot be recovered from their stored form, and are not told: they have neither as many digits as the policy asks for, nor up to {}",
+                recovery::SHORT
             );
         }
         made.existing = stored.into_iter().zip(pins).filter_map(|(stored, pin)| Some((stored, pin?))).collect();

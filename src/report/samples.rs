@@ -119,7 +119,7 @@ pub(crate) fn troubled() -> Report {
     report.refusals.push(Refusal {
         policy: report.policies[1].policy.clone(),
         limit: LimitKind::UsersPerPass,
-        kind: crate::domain::Credential::Pin,
+        kind: None,
         plan: "0123456789ab".to_owned(),
         asked: 4_000,
         allowed: "1000".to_owned(),

@@ -14,6 +14,7 @@ use credkeeper::domain::Pattern;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::site::is_long;
 use crate::smtp::python;
 
 mod generate;
@@ -239,7 +240,7 @@ fn random_nonsense_is_refused_as_cpython_does() {
 }
 
 fn count(usual: usize) -> usize {
-    if std::env::var_os("CREDKEEPER_LONG").is_some() { 20 * usual } else { usual }
+    if is_long() { 20 * usual } else { usual }
 }
 
 fn seed() -> u64 {

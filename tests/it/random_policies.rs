@@ -11,6 +11,7 @@ use credkeeper::plan::lint;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::site::is_long;
 use crate::small_site::{Dialect, SmallSite};
 
 const CENTERS: [(&str, i64, i64); 4] = [("Default", 0, 0), ("Needs PIN", 11, 100), ("Has PIN", 12, 200), ("Staff", 13, 300)];
@@ -46,13 +47,13 @@ struct Tally {
 
 #[tokio::test]
 async fn random_policies_on_sqlite() {
-    run(Dialect::Sqlite, 0, if std::env::var_os("CREDKEEPER_LONG").is_some() { 10_000 } else { 1_000 }).await;
+    run(Dialect::Sqlite, 0, if is_long() { 10_000 } else { 1_000 }).await;
 }
 
 #[cfg(unix)]
 #[tokio::test]
 async fn random_policies_on_postgresql() {
-    run(Dialect::Postgres, 1_000_000, if std::env::var_os("CREDKEEPER_LONG").is_some() { 1_000 } else { 100 }).await;
+    run(Dialect::Postgres, 1_000_000, if is_long() { 1_000 } else { 100 }).await;
 }
 
 /// Sites until they have had so many policies.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use md5::{Digest, Md5};
 
-use crate::site::{Mail, Site};
+use crate::site::{Mail, Site, is_long};
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f";
 const USERS: i64 = 20_000;
@@ -97,7 +97,7 @@ fn configured(yaml: &str) -> String {
         "      cost_centers: {verified: true}\n",
         "      cost_centers: {verified: true}\n      roles: {verified: true}\n      users: {puk: {column: puk, verified: true}}\n",
     );
-    let cost = if std::env::var_os("CREDKEEPER_LONG").is_some() { 12 } else { 4 };
+    let cost = if is_long() { 12 } else { 4 };
     let keys = format!("    cac_cipher: {{algorithm: aes-128-ecb, key: '{KEY}'}}\n    password_encoding: {{bcrypt: {{cost: {cost}}}}}\n");
     let head = head.replace("schedule:", &format!("{keys}schedule:"));
     let journal = &yaml[yaml.find("\njournal:").unwrap() + 1..];

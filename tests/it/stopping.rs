@@ -117,8 +117,7 @@ async fn while_standing_by() {
     let site = quick_site().await;
     let first = site.start(&[]);
     first.until(Step::Ready).await;
-    let listen = regex::Regex::new(r"listen: '[^']+'").unwrap();
-    let site = site.with_config(|yaml| listen.replace(&yaml, format!("listen: '127.0.0.1:{}'", free_port())).into_owned());
+    let site = site.listening_elsewhere();
     let second = site.start(&[]);
     second.says("Standing by", 1).await;
     stopped(second);

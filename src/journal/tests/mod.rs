@@ -6,8 +6,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::{Code, CostCenter, CostCenterId, Mailbox, Password, Pin, PinFormat, Role, RoleId, WallClock};
-use crate::inventory::{Membership, Standing, StoredPassword, StoredPin};
+use crate::domain::{
+    Code, CostCenter, CostCenterId, Credential, Each, Mailbox, Password, Pin, PinFormat, PolicyName, Role, RoleId, StoredValue, WallClock,
+};
+use crate::inventory::{Facts, Membership, Standing, StoredPassword, StoredPin, User};
 
 mod again;
 mod baseline;
