@@ -20,6 +20,7 @@ use tracing::{error, info};
 use crate::clock;
 use crate::config::{Config, TransportConfig};
 use crate::domain::{IssuanceId, PolicyName, Timestamp};
+use crate::fault::{self, Point};
 use crate::journal::{Answer as Told, BookId, JournalFile, PendingMail};
 use crate::logging::Progress;
 use crate::mail::{Courier, Delivery as Verdict, Outgoing, State, Timing};
@@ -316,6 +317,9 @@ impl Loop {
             Mode::One(id) => self.desk.journal.mail_of(id).await?.filter(|mail| books.contains(&mail.book)).into_iter().collect(),
             Mode::Daemon | Mode::Once => self.desk.journal.due_mail(&books, now, room, &not).await?,
         };
+        if !due.is_empty() {
+            fault::at(Point::MailTaken).await;
+        }
         let only_reminders = due.is_empty() && !matches!(self.mode, Mode::One(_));
         let (old, fresh): (Vec<_>, Vec<_>) = due.into_iter().partition(|m| now.since(m.committed_at) > TRUSTED_FOR);
         let mut by_book: BTreeMap<BookId, Vec<PendingMail>> = BTreeMap::new();

@@ -55,6 +55,7 @@ pub mod digest;
 pub mod doctor;
 pub mod domain;
 pub mod explain;
+pub mod fault;
 pub mod http;
 pub mod inventory;
 pub mod journal;

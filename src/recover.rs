@@ -4,6 +4,7 @@
 use tracing::{info, warn};
 
 use crate::domain::Timestamp;
+use crate::fault::{self, Point};
 use crate::journal::{Journal, Written};
 use crate::reconcile::PassError;
 use crate::report::Recovered;
@@ -43,7 +44,9 @@ pub async fn recover(store: &Store, journal: &Journal, now: Timestamp) -> Result
         let traces: Vec<Vec<AfterImage>> = batch.written.iter().map(traces).collect();
         let mut stands = store.landed(&traces.concat()).await?.into_iter();
         let landed: Vec<bool> = traces.iter().map(|of| stands.by_ref().take(of.len()).filter(|stands| *stands).count() > 0).collect();
+        fault::at(Point::RecoveryLooked).await;
         journal.resolve(batch.batch, &landed, now).await?;
+        fault::at(Point::RecoveryNoted).await;
         let found = landed.iter().filter(|l| **l).count() as u64;
         let lost = landed.len() as u64 - found;
         recovered.resent += found;

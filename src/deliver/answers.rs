@@ -6,6 +6,7 @@ use tracing::{debug, error, warn};
 use super::{AFTER_FAILURE, Delivered, GROUP_WAIT, InHand, Loop, Mode, STEP_ASIDE, STOP_WITHIN, Told, Verdict};
 use crate::clock;
 use crate::domain::IssuanceId;
+use crate::fault::{self, Point};
 use crate::journal::JournalError;
 use crate::logging::chain;
 use crate::mail::{Answer, Courier, Stage};
@@ -87,8 +88,12 @@ impl Loop {
         let journal = self.desk.journal.clone();
         let mut failed = None;
         if !self.answers.is_empty() {
+            fault::at(Point::MailAnswered).await;
             match journal.attempted(self.answers.clone(), now, give_up_after).await {
-                Ok(_) => self.answers.clear(),
+                Ok(_) => {
+                    self.answers.clear();
+                    fault::at(Point::MailNoted).await;
+                }
                 Err(e) => failed = Some(e),
             }
         }

@@ -14,6 +14,7 @@ use super::prepare::{Preparing, Staged};
 use super::{Looked, PassError, Watch, changes, step_codes, with_facts};
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{PassId, PinLength, StoredValue, Timestamp, UserId};
+use crate::fault::{self, Point};
 use crate::inventory::User;
 use crate::journal::{Journal, Lane};
 use crate::logging::chain;
@@ -177,6 +178,7 @@ impl Batches<'_> {
         let steps: Vec<Step> = steps.iter().filter(|step| !unmade.contains(&step.user)).copied().collect();
         let ids: Vec<UserId> = steps.iter().map(|s| s.user).collect();
         let (mut transaction, users) = self.store.begin(&ids).await?;
+        fault::at(Point::BatchBegun).await;
         // Counted only once the batch has ended well: a batch that is torn is staged and counted again.
         let mut fallen: Vec<Step> = Vec::new();
         let mut staged = self.plan_again(&preparing, &steps, users, (mint, &mut made), &mut fallen, &mut without).await?;
@@ -219,12 +221,16 @@ impl Batches<'_> {
             }
         }
         if !applied.is_empty() {
+            fault::at(Point::BatchWritten).await;
             let issuances = applied.iter().map(|s| s.issuance.clone()).collect();
             let batch = self.journal.planned(&self.pass, issuances, self.utc).await?;
+            fault::at(Point::BatchPlanned).await;
             match transaction.commit().await {
                 Committed::Yes => {
+                    fault::at(Point::BatchCommitted).await;
                     mint.keep_drawn();
                     self.journal.committed(batch, self.utc).await?;
+                    fault::at(Point::BatchNoted).await;
                 }
                 Committed::Refused(error) => {
                     self.journal.abandoned(batch, self.utc).await?;

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, DatabaseConfig, Mode};
 use crate::domain::{CostCenterRef, Limit, Share, Template, Timestamp, UserId};
+use crate::fault::{self, Point};
 use crate::inventory::{Counts, Facts, Now, Places, User};
 use crate::journal::{Journal, JournalError, JournalReader};
 use crate::logging::chain;
@@ -175,6 +176,7 @@ pub async fn pass(
         // Polls come every few seconds: only what they changed is worth a write.
         if ask.kind != PassKind::Poll {
             journal.pass_started(&report.pass, ask.kind.as_str(), ask.utc).await?;
+            fault::at(Point::PassStarted).await;
         }
         newest = Some(store.reader().newest().await?);
         let read = Instant::now();
@@ -183,6 +185,7 @@ pub async fn pass(
         let judging = Instant::now();
         judge::plan(store.reader(), Some(journal.reader()), config, database, ask, &mut looked, &mut report).await?;
         report.plan_ms = millis(judging);
+        fault::at(Point::PassJudged).await;
         let writing = Instant::now();
         let acted = batch::Batches {
             store,
@@ -206,6 +209,7 @@ pub async fn pass(
         remind::note(journal, config, database, &looked.reminders, ask.utc, watch).await
     }
     .await;
+    fault::at(Point::PassActed).await;
     let error = ended.err();
     report.error = error.as_ref().map(|e| chain(e));
     let summary = crate::report::json::render(&report);
@@ -214,6 +218,7 @@ pub async fn pass(
     {
         tracing::warn!(error.kind = e.kind(), "Could not note the end of the pass in the journal: {}", chain(&e));
     }
+    fault::at(Point::PassEnded).await;
     if let (Some(counts), None, false) = (report.counts, &error, report.is_stopped())
         && let Err(e) = journal.keep_baseline(judge::baseline(&counts, &report)).await
     {

@@ -4,6 +4,7 @@
 use super::{PassError, Watch};
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{Timestamp, UserId};
+use crate::fault::{self, Point};
 use crate::inventory::{Facts, User};
 use crate::journal::{Journal, JournalError, JournalReader, NewReminder};
 use crate::mint;
@@ -49,6 +50,7 @@ pub(super) async fn note(
             message_id: mint::message_id(&sender.address),
         });
         journal.remind(new.collect(), utc).await?;
+        fault::at(Point::RemindersNoted).await;
         watch.committed.notify_one();
     }
     Ok(())

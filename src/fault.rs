@@ -1,0 +1,152 @@
+//! The places where a test may end the program: between any two steps that a crash can part.
+//!
+//! Only the cargo feature `faults` builds this; without it, coming past a point does nothing and leaves nothing in the program.
+//! Two kinds of test use it. One runs the program as a process: `CREDKEEPER_FAULT=POINT:N:FILE` makes it write FILE and stand still when it comes past POINT for the
+//! Nth time, and the test ends it with SIGKILL there. The other runs a pass inside of the test, and decides at each point
+//! with [`on_this_thread`].
+
+/// A place between two steps.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Point {
+    /// The journal knows that a pass has begun.
+    PassStarted,
+    /// All is read, judged and planned; nothing is written.
+    PassJudged,
+    /// A batch has the write lock and its users.
+    BatchBegun,
+    /// The database has taken the changes, in an open transaction.
+    BatchWritten,
+    /// The journal has the batch on disk; COMMIT is not sent.
+    BatchPlanned,
+    /// COMMIT was answered; the journal does not know.
+    BatchCommitted,
+    /// The journal knows; delivery has not been rung for.
+    BatchNoted,
+    /// All batches are done; the journal does not know that the pass has ended.
+    PassActed,
+    /// It does.
+    PassEnded,
+    /// Recovery knows what stands in the database; the journal does not.
+    RecoveryLooked,
+    /// It does.
+    RecoveryNoted,
+    /// Mails were taken from the journal; none of them was given to the courier.
+    MailTaken,
+    /// The mail server has answered; the journal does not know.
+    MailAnswered,
+    /// It does.
+    MailNoted,
+    /// Reminders are in the journal, and none was sent.
+    RemindersNoted,
+}
+
+impl Point {
+    pub const ALL: [Point; 15] = [
+        Point::PassStarted,
+        Point::PassJudged,
+        Point::BatchBegun,
+        Point::BatchWritten,
+        Point::BatchPlanned,
+        Point::BatchCommitted,
+        Point::BatchNoted,
+        Point::PassActed,
+        Point::PassEnded,
+        Point::RecoveryLooked,
+        Point::RecoveryNoted,
+        Point::MailTaken,
+        Point::MailAnswered,
+        Point::MailNoted,
+        Point::RemindersNoted,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Point::PassStarted => "pass_started",
+            Point::PassJudged => "pass_judged",
+            Point::BatchBegun => "batch_begun",
+            Point::BatchWritten => "batch_written",
+            Point::BatchPlanned => "batch_planned",
+            Point::BatchCommitted => "batch_committed",
+            Point::BatchNoted => "batch_noted",
+            Point::PassActed => "pass_acted",
+            Point::PassEnded => "pass_ended",
+            Point::RecoveryLooked => "recovery_looked",
+            Point::RecoveryNoted => "recovery_noted",
+            Point::MailTaken => "mail_taken",
+            Point::MailAnswered => "mail_answered",
+            Point::MailNoted => "mail_noted",
+            Point::RemindersNoted => "reminders_noted",
+        }
+    }
+}
+
+/// Comes past a point.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub async fn at(_: Point) {}
+
+#[cfg(feature = "faults")]
+pub use armed::{Fate, at, on_this_thread};
+
+#[cfg(feature = "faults")]
+mod armed {
+    use std::cell::RefCell;
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::Point;
+
+    /// What becomes of whoever comes past a point.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum Fate {
+        Go,
+        /// Stands still for good, until it is dropped or killed.
+        Stand,
+    }
+
+    type Decide = Box<dyn FnMut(Point) -> Fate>;
+
+    thread_local! {
+        static DECIDE: RefCell<Option<Decide>> = const { RefCell::new(None) };
+    }
+
+    /// From now on `decide` is asked at each point that is come past on this thread; `None`: all go on.
+    pub fn on_this_thread(decide: Option<Decide>) {
+        DECIDE.with(|slot| *slot.borrow_mut() = decide);
+    }
+
+    /// Comes past a point.
+    pub async fn at(point: Point) {
+        let decided = DECIDE.with(|slot| slot.borrow_mut().as_mut().map(|decide| decide(point)));
+        if decided.unwrap_or_else(|| asked(point)) == Fate::Stand {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    struct Asked {
+        point: String,
+        times: u64,
+        file: PathBuf,
+    }
+
+    /// As the environment says.
+    fn asked(point: Point) -> Fate {
+        static ASKED: OnceLock<Option<Asked>> = OnceLock::new();
+        static PASSED: AtomicU64 = AtomicU64::new(0);
+        let parse = || {
+            let said = std::env::var("CREDKEEPER_FAULT").ok()?;
+            let mut parts = said.splitn(3, ':');
+            let asked = Asked { point: parts.next()?.to_owned(), times: parts.next()?.parse().ok()?, file: parts.next()?.into() };
+            Some(asked)
+        };
+        let Some(asked) = ASKED.get_or_init(parse).as_ref().filter(|asked| asked.point == point.as_str()) else { return Fate::Go };
+        if PASSED.fetch_add(1, Ordering::Relaxed) + 1 < asked.times {
+            return Fate::Go;
+        }
+        if let Err(e) = std::fs::write(&asked.file, point.as_str()) {
+            tracing::error!("Cannot write {}: {e}", asked.file.display());
+        }
+        Fate::Stand
+    }
+}
