@@ -15,8 +15,11 @@ use clap_complete::Shell;
 use crate::domain::{Limit, Mailbox, Share};
 use crate::report::Report;
 
+mod request;
 #[cfg(test)]
 mod tests;
+
+pub use request::Request;
 
 /// What was asked for.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,15 +40,10 @@ pub enum Mode {
     Explain {
         login: String,
     },
-    Hold {
-        login: String,
-    },
-    Release {
-        login: String,
-    },
-    Resend {
-        login: String,
-    },
+    /// What the running daemon is asked to do, if there is one.
+    Operate(Request),
+    /// What that would take back; changes nothing.
+    Preview(Request),
     Doctor {
         /// Who is sent a mail without any credential.
         mail_test: Option<Mailbox>,
@@ -125,6 +123,20 @@ impl ExitStatus {
         const ORDER: [ExitStatus; 7] = [Done, Pending, Partial, Locked, Refused, Failed, Usage];
         let rank = |status: &ExitStatus| ORDER.iter().position(|s| s == status);
         all.into_iter().max_by_key(rank).unwrap_or(Done)
+    }
+
+    /// As another instance has said it; what is no code of ours is a failure.
+    pub fn from_code(code: u8) -> ExitStatus {
+        let all = [
+            ExitStatus::Done,
+            ExitStatus::Failed,
+            ExitStatus::Pending,
+            ExitStatus::Refused,
+            ExitStatus::Partial,
+            ExitStatus::Usage,
+            ExitStatus::Locked,
+        ];
+        all.into_iter().find(|status| status.code() == code).unwrap_or(ExitStatus::Failed)
     }
 
     /// What one pass amounts to. `pending` is `--exit-code`.
@@ -275,7 +287,7 @@ enum RawCommand {
     },
     /// Put one user on hold: no pass changes anything of the user until `release`
     ///
-    /// Works without a daemon only: it needs the journal for itself, and ends with 75 where another instance holds it.
+    /// A running daemon is asked to do it; without one the command does it by itself.
     Hold {
         /// The login as in the print system
         login: String,
@@ -283,12 +295,42 @@ enum RawCommand {
     /// End the hold of one user; the next pass looks at the user again
     Release {
         /// The login as in the print system
+        #[arg(required_unless_present = "pass")]
+        login: Option<String>,
+
+        /// Instead: of all whom `undo PASS` put on hold
+        #[arg(long, value_name = "PASS", conflicts_with = "login")]
+        pass: Option<String>,
+    },
+    /// Take away all PINs of one user at once, and a code or password where policies give these, and put the user on hold
+    ///
+    /// For a lost phone or a stolen note: nothing comes in their place until `release`. Cards are never touched.
+    Revoke {
+        /// The login as in the print system
         login: String,
+    },
+    /// Let a plan through that a limit refused, once, within 24 hours; `status` and the log name its id
+    Approve {
+        /// The id of the plan: 12 hexadecimal digits
+        #[arg(value_name = "ID")]
+        plan: String,
+    },
+    /// Take back what a pass changed, as far as it still stands, and put its users on hold
+    ///
+    /// PINs, codes and passwords of before come back, users go back to where they were, and mails that still wait are not sent. What
+    /// somebody else has changed since stays, and is named. Possible for journal.undo_for (7 days).
+    Undo {
+        /// The id of the pass, as the report, `status` and `explain` tell it
+        pass: String,
+
+        /// Say what would be taken back, and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Send one user the credentials again that he has: the mail that was not delivered, or what can be read back from the database
     ///
     /// Changes nothing in the database. A PIN is recovered from its stored form, a card assignment code decrypted where the cipher is
-    /// built in; a password cannot be. Works without a daemon only, and ends with 75 beside one.
+    /// built in; a password cannot be.
     Resend {
         /// The login as in the print system
         login: String,
@@ -338,6 +380,22 @@ enum RawCommand {
 enum RawJournal {
     /// List the issuances that are not finished: no secret is shown
     List,
+    /// Send an undelivered mail now, as if it had never been tried; without an id, all of them
+    Retry {
+        /// The number of the issuance, as `journal list` shows it
+        #[arg(value_name = "ID")]
+        issuance: Option<i64>,
+    },
+    /// Take one issuance back, as far as it still stands, and put its user on hold
+    TakeBack {
+        /// The number of the issuance, as `journal list` and `explain` show it
+        #[arg(value_name = "ID")]
+        issuance: i64,
+
+        /// Say what would be taken back, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 impl RawCli {
@@ -351,9 +409,23 @@ impl RawCli {
             }
             (Some(RawCommand::Plan(pass)), None) => Mode::Once(pass.once(true)?),
             (Some(RawCommand::Explain { login }), None) => Mode::Explain { login },
-            (Some(RawCommand::Hold { login }), None) => Mode::Hold { login },
-            (Some(RawCommand::Release { login }), None) => Mode::Release { login },
-            (Some(RawCommand::Resend { login }), None) => Mode::Resend { login },
+            (Some(RawCommand::Hold { login }), None) => Mode::Operate(Request::Hold { login }),
+            (Some(RawCommand::Release { login: Some(login), .. }), None) => Mode::Operate(Request::Release { login }),
+            (Some(RawCommand::Release { login: None, pass }), None) => {
+                Mode::Operate(Request::ReleaseAll { pass: pass.unwrap_or_default() })
+            }
+            (Some(RawCommand::Revoke { login }), None) => Mode::Operate(Request::Revoke { login }),
+            (Some(RawCommand::Resend { login }), None) => Mode::Operate(Request::Resend { login }),
+            (Some(RawCommand::Approve { plan }), None) => Mode::Operate(Request::Approve { plan }),
+            (Some(RawCommand::Undo { pass, dry_run: false }), None) => Mode::Operate(Request::Undo { pass }),
+            (Some(RawCommand::Undo { pass, dry_run: true }), None) => Mode::Preview(Request::Undo { pass }),
+            (Some(RawCommand::Journal(RawJournal::Retry { issuance })), None) => Mode::Operate(Request::Retry { issuance }),
+            (Some(RawCommand::Journal(RawJournal::TakeBack { issuance, dry_run: false })), None) => {
+                Mode::Operate(Request::TakeBack { issuance })
+            }
+            (Some(RawCommand::Journal(RawJournal::TakeBack { issuance, dry_run: true })), None) => {
+                Mode::Preview(Request::TakeBack { issuance })
+            }
             (Some(RawCommand::Doctor { cac_pair: true, .. }), None) => Mode::CacPair,
             (Some(RawCommand::Doctor { mail_test, .. }), None) => Mode::Doctor { mail_test },
             (Some(RawCommand::CheckConfig), None) => Mode::CheckConfig,
@@ -436,14 +508,14 @@ fn mailbox(text: &str) -> Result<Mailbox, String> {
     Mailbox::parse(text).map_err(|why| format!("the mail address {why}"))
 }
 
-fn max_users(text: &str) -> Result<Limit<u64>, String> {
+pub(crate) fn max_users(text: &str) -> Result<Limit<u64>, String> {
     match text {
         "unlimited" => Ok(Limit::Unlimited),
         _ => text.parse().map(Limit::At).map_err(|_| "a whole number or `unlimited` is wanted".to_owned()),
     }
 }
 
-fn max_replace(text: &str) -> Result<Limit<Share>, String> {
+pub(crate) fn max_replace(text: &str) -> Result<Limit<Share>, String> {
     let percent = |digits: &str| Share::percent(digits.trim_end().parse().ok()?);
     match (text, text.strip_suffix('%').and_then(percent)) {
         ("unlimited", _) => Ok(Limit::Unlimited),

@@ -209,6 +209,14 @@ pub async fn status(config: &Config) -> ExitStatus {
                 .iter()
                 .for_each(|h| text.push_str(&format!("  user {} “{}” since {}: {}\n", h.user, printable(&h.login), h.since, h.reason)));
         }
+        for plan in journal.refused().await? {
+            let how = match plan.approved_until {
+                Some(until) => format!("approved until {until}"),
+                None => "waits for `credkeeper approve`".to_owned(),
+            };
+            let policy = printable(&plan.policy.0).into_owned();
+            text.push_str(&format!("refused plan   {} of policy {policy}, {} users, {}: {how}\n", plan.plan, plan.users, plan.limit));
+        }
         if let Some(oldest) = journal.oldest_open().await? {
             text.push_str(&format!("oldest mail waiting since {oldest}\n"));
         }

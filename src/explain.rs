@@ -70,8 +70,15 @@ pub fn explain(policies: &[Policy], planner: &Planner<'_>, user: &User, facts: &
 
 /// One issuance in one line.
 pub fn history_line(row: &HistoryRow) -> String {
-    let mut text =
-        format!("{} user {} “{}”, policy {}, {}", row.planned_at, row.user, printable(&row.login), row.policy, row.state.as_str());
+    let mut text = format!(
+        "#{} {} user {} “{}”, policy {}, {}",
+        row.issuance,
+        row.planned_at,
+        row.user,
+        printable(&row.login),
+        row.policy,
+        row.state.as_str()
+    );
     if !row.changes.is_empty() {
         let _ = write!(text, ": {}", row.changes.join(", "));
     }
@@ -86,6 +93,7 @@ pub fn history_line(row: &HistoryRow) -> String {
     if let Some(at) = row.next_attempt {
         let _ = write!(text, ", next try at {at}");
     }
+    let _ = write!(text, "; pass {}", row.pass);
     text
 }
 

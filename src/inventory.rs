@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::{
-    CostCenter, CostCenterId, CostCenterRef, Credential, PinFormat, PinLength, PolicyName, Role, RoleId, RoleRef, StoredValue, Timestamp,
-    UserId, WallClock,
+    CostCenter, CostCenterId, CostCenterRef, Credential, Mailbox, PinFormat, PinLength, PolicyName, Role, RoleId, RoleRef, StoredValue,
+    Timestamp, UserId, WallClock,
 };
+
+mod past;
+
+pub use past::{Back, Past, PastPins, PastValue, Returned};
 
 /// A row of `users` with its credentials, as read.
 #[derive(Clone, PartialEq, Debug)]
@@ -99,6 +103,8 @@ pub struct Facts {
     pub open: bool,
     /// On hold: nothing is issued until release (R25).
     pub held: bool,
+    /// The hold ends by itself once the user is to be told at another address than this one, which could not be reached.
+    pub held_for: Option<Mailbox>,
     /// The policy that last served the user (R6).
     pub keeper: Option<PolicyName>,
     /// When a credential was last generated for the user (R24).

@@ -70,7 +70,6 @@ pub mod policy;
 pub mod reconcile;
 pub mod recover;
 pub mod report;
-pub mod resend;
 pub mod sandbox;
 pub mod seal;
 pub mod service;

@@ -9,7 +9,7 @@ use credkeeper::config::Config;
 use credkeeper::domain::printable;
 use credkeeper::logging::{Progress, Role, Volume};
 use credkeeper::metrics::Metrics;
-use credkeeper::{clock, commands, daemon, doctor, logging, once, operate, report, resend, sandbox, service};
+use credkeeper::{clock, commands, daemon, doctor, logging, once, operate, report, sandbox, service};
 use tokio::sync::watch;
 use tracing::error;
 
@@ -89,9 +89,8 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress, controls: Con
         Mode::Daemon => run_daemon(config, controls).await,
         Mode::Once(asked) => run_once(config, &asked, progress).await,
         Mode::Explain { login } => commands::explain(&config, &login).await,
-        Mode::Hold { login } => operate::hold(&config, &login).await,
-        Mode::Release { login } => operate::release(&config, &login).await,
-        Mode::Resend { login } => resend::resend(config, &login, progress).await,
+        Mode::Operate(request) => operate::ask(config, request, progress).await,
+        Mode::Preview(request) => operate::preview(&config, &request).await,
         Mode::Doctor { mail_test } => commands::doctor(&config, mail_test.as_ref()).await,
         Mode::CacPair => commands::cac_pair(&config).await,
         Mode::JournalList => commands::journal_list(&config).await,
@@ -154,6 +153,9 @@ fn source(config: &Config, metrics: &Arc<Metrics>, Controls { volume, reload }: 
 
 async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> ExitStatus {
     commands::warn_of(&config);
+    if let Some(answered) = operate::once(&config, asked, progress).await {
+        return answered;
+    }
     let metrics = Arc::new(commands::metrics(&config));
     let several = config.has_several();
     let ended = match once::run(config, asked, metrics.clone(), progress).await {

@@ -20,6 +20,7 @@ use crate::digest::Digest;
 use crate::journal::{Journal, JournalError, JournalFile, JournalReader, LOCK_WAIT, Owner};
 use crate::logging::{Progress, chain};
 use crate::metrics::{INSPECTION, Metrics};
+use crate::reconcile::take_back::{self, TakeBack};
 use crate::reconcile::{self, Ask, PassError, Watch};
 use crate::recover::recover;
 use crate::report::file::ReportFile;
@@ -199,6 +200,7 @@ async fn passes(
         }
         other => other?,
     };
+    file.serve_requests(false, clock::now()).await?;
     told_of_left(&file).await?;
     let desk = Desk { journal: file.clone(), config: config.clone(), metrics: metrics.clone(), down_since: None };
     let delivery = Delivery::start(desk, Mode::Once);
@@ -207,12 +209,13 @@ async fn passes(
     for Begun { database, store } in begun {
         let line = |line: Line<'_>| tell(&database.name, line);
         match pass(config, database, &store, &file, &outlet, asked, metrics, &line, progress).await {
-            Ok((journal, lead, report)) => passed.push((database, journal, lead, report)),
+            Ok((journal, lead, report)) => passed.push((database, store, journal, lead, report)),
             Err(e) => ended.push(failed(database, e)),
         }
     }
     let delivered = delivery.finish(progress).await;
-    for (database, journal, _lead, mut report) in passed {
+    for (database, store, journal, lead, mut report) in passed {
+        take_back_now(config, database, &store, &journal, &lead, &mut report).await;
         let counted = delivered.get(&journal.book()).copied().unwrap_or_default();
         report.mail = counted.totals;
         report.reminders = ReminderTotals { due: report.reminders.due, ..counted.reminders };
@@ -261,6 +264,25 @@ async fn pass(
     let passed = reconcile::pass(store, &lead, &journal, config, database, &ask, &watch).await;
     progress.done();
     Ok((journal, lead, Report { recovered, ..passed.report }))
+}
+
+/// What the mail server has just refused for good: the next pass may be a day away.
+async fn take_back_now(
+    config: &Config,
+    database: &DatabaseConfig,
+    store: &Store,
+    journal: &Journal,
+    lead: &Leadership,
+    report: &mut Report,
+) {
+    if report.error.is_some() || report.is_stopped() {
+        return;
+    }
+    let (pass, utc) = (report.pass.clone(), clock::now());
+    let taking = TakeBack { store, lead, journal, config, database, stop: &|| false, pass, utc };
+    if let Err(e) = take_back::undeliverable(&taking, report).await {
+        report.error = Some(chain(&e));
+    }
 }
 
 fn failed(database: &DatabaseConfig, error: OnceError) -> Ended {

@@ -16,9 +16,12 @@ use crate::store::{AfterImage, Store};
 /// changed the PIN's end meanwhile has not made the PIN unknown: it opens doors, and its user is still to be told. What made
 /// no credential is looked for whole; if it is no longer so, there is nothing to tell and the next pass looks again.
 fn traces(written: &Written) -> Vec<AfterImage> {
-    let Written { issuance: _, user, pins, pins_are_new, gone, code, password, cost_center, role_gone } = written.clone();
+    let Written { issuance: _, user, pins, takes_back, pins_are_new, gone, code, password, cost_center, role_gone } = written.clone();
     let nothing = || AfterImage::of(user);
     let mut traces = Vec::new();
+    if takes_back && !(pins.is_empty() && gone.is_empty()) {
+        traces.push(AfterImage { pins: pins.clone(), gone: gone.clone(), ..nothing() });
+    }
     if pins_are_new {
         traces.push(AfterImage { held: pins.iter().map(|(value, _)| value.clone()).collect(), ..nothing() });
     }
@@ -28,7 +31,8 @@ fn traces(written: &Written) -> Vec<AfterImage> {
     if password.is_some() {
         traces.push(AfterImage { password, ..nothing() });
     }
-    if traces.is_empty() {
+    // A take-back of which nothing can be looked up is made again: it finds what there is to do.
+    if traces.is_empty() && !(takes_back && cost_center.is_none()) {
         traces.push(AfterImage { pins, gone, cost_center, role_gone, ..nothing() });
     }
     traces

@@ -23,12 +23,12 @@ pub(super) fn journal(mut section: Section<'_>) -> Option<JournalConfig> {
     };
     let keep = section.or("keep", DAY * 400, |keep| keep.duration(DAY..=Duration::MAX));
     section.or("pseudonymize_after", DAY * 90, Field::any_duration);
-    section.or("undo_for", DAY * 7, Field::any_duration);
+    let undo_for = section.or("undo_for", DAY * 7, |undo_for| undo_for.duration(Duration::ZERO..=Duration::MAX));
     if let (Some(field), true) = (&key_field, path.is_some() && path == key) {
         field.problem("the key cannot be the journal itself");
     }
     section.finish();
-    Some(JournalConfig { path: path?, key: key?, keep })
+    Some(JournalConfig { path: path?, key: key?, keep, undo_for })
 }
 
 /// `$STATE_DIRECTORY` as systemd sets it, else the system's usual place (product rule R44).

@@ -22,8 +22,6 @@ enum Kind {
 pub(super) struct Mail {
     pub(super) config: Option<MailConfig>,
     pub(super) transport_is_none: bool,
-    /// `on_undeliverable: take_back`, which this version does not do yet.
-    pub(super) take_back: bool,
 }
 
 /// Without a section everything has its default, and what has none is missing.
@@ -58,10 +56,11 @@ pub(super) fn mail(mut section: Section<'_>) -> Mail {
             from: from.map_or(Some(None), |from| from.map(Some))?,
             envelope_from: envelope_from.map_or(Some(None), |from| from.map(Some))?,
             redirect_to: redirect_to.map_or(Some(None), |to| to.map(Some))?,
+            take_back,
             give_up_after,
         })
     };
-    Mail { config: config(), transport_is_none: kind == Kind::None, take_back: take_back && kind != Kind::None }
+    Mail { config: config(), transport_is_none: kind == Kind::None }
 }
 
 /// The keys of the wire, checked whatever the transport, so that a switch later brings no surprise; `used` demands them.

@@ -166,6 +166,8 @@ pub struct MailConfig {
     pub redirect_to: Option<Mailbox>,
     /// Default 48 h.
     pub give_up_after: Duration,
+    /// What cannot be delivered is taken back, and its user put on hold (R32); the default.
+    pub take_back: bool,
 }
 
 /// Who is told what is wrong (R34).
@@ -262,6 +264,8 @@ pub struct JournalConfig {
     pub path: PathBuf,
     pub key: PathBuf,
     pub keep: Duration,
+    /// For how long a pass can be undone (R28); default 7 days.
+    pub undo_for: Duration,
 }
 
 #[derive(Clone, Debug)]

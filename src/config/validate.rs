@@ -67,7 +67,6 @@ pub(super) fn validate(tree: &Node, reader: &Reader, path: &Path) -> Option<Conf
         let needs = Needs::of(&database.policies, pilot.as_ref());
         database.needs = Needs { cost_centers: needs.cost_centers || by_place, ..needs };
     }
-    not_built(reader, mail.take_back);
     Some(Config {
         path: path.to_owned(),
         mode,
@@ -145,14 +144,5 @@ fn apart(reader: &Reader, databases: &[DatabaseConfig], journal: &JournalConfig,
                 format!("the database {} is the same file; give the journal and its key one each", database.name),
             );
         }
-    }
-}
-
-/// One line, because an administrator who read of a brake in the manual must not believe that it is there.
-fn not_built(reader: &Reader, take_back: bool) {
-    let brakes = [(take_back, "mail.on_undeliverable: take_back")];
-    let missing: Vec<&str> = brakes.iter().filter(|(asked, _)| *asked).map(|(_, name)| *name).collect();
-    if !missing.is_empty() {
-        reader.warn(format!("these brakes are not built yet in this version and have no effect: {}", missing.join(", ")));
     }
 }

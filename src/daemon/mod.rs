@@ -2,7 +2,7 @@
 //! is waited out with a growing pause; the next pass is the retry.
 
 use std::ops::Deref;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::{Config, DatabaseConfig};
+use crate::config::{Config, DatabaseConfig, JournalConfig};
 use crate::deliver::Outlet;
 use crate::digest::Digest;
 use crate::domain::{Timestamp, UserId};
 use crate::http::{self, Health};
 use crate::inventory::Counts;
-use crate::journal::{Journal, JournalError, JournalFile, State};
+use crate::journal::{Journal, JournalError, JournalFile, Keep, State};
 use crate::logging::chain;
 use crate::metrics::Metrics;
 use crate::plan::tripwires::Tripwire;
@@ -30,6 +30,7 @@ mod life;
 mod observe;
 mod page;
 mod reload;
+mod requests;
 mod said;
 mod schedule;
 mod tenants;
@@ -290,7 +291,7 @@ impl Daemon {
     async fn passes(
         &mut self,
         journal: &Journal,
-        store: &Store,
+        store: &Arc<Store>,
         lead: &Leadership,
         outlet: &Outlet,
         failures: &mut u32,
@@ -300,6 +301,9 @@ impl Daemon {
         // Of the last full pass.
         let (mut counts, mut wrong_form, mut behind) = (None, false, false);
         while !self.stopping() {
+            if self.serve(journal, store, lead, outlet).await? {
+                resync_at = Instant::now();
+            }
             let now = clock::now();
             let above = if Instant::now() >= resync_at { None } else { watermark.at(now) };
             let kind = if above.is_some() { PassKind::Poll } else { PassKind::Resync };
@@ -307,6 +311,9 @@ impl Daemon {
             let (report, newest) = self.pass(journal, store, lead, &outlet.ring(), &ask).await?;
             let unasked = report.is_stopped() && report.counts.is_none();
             let Some(newest) = newest.filter(|_| report.error.is_none() && !unasked) else {
+                if requests::waits(journal).await {
+                    continue; // the pass made room for it
+                }
                 // The connection lives, and yet the pass ended early, or was stopped by what the database says of itself: it
                 // will say more in the next one.
                 *failures += 1;
@@ -343,7 +350,11 @@ impl Daemon {
             let until = resync_at.saturating_duration_since(Instant::now());
             let grows = self.database.map.users.id_grows && !wrong_form && watermark.at(clock::now()).is_some();
             let poll = jittered(self.config.schedule.poll, self.config.schedule.jitter, rand::random());
-            self.pause(if grows { poll.min(until) } else { until }).await;
+            let pause = if grows { poll.min(until) } else { until };
+            tokio::select! {
+                () = self.pause(pause) => {}
+                () = requests::asked(journal) => {}
+            }
         }
         Ok(())
     }
@@ -359,15 +370,22 @@ impl Daemon {
     ) -> Result<(Report, Option<UserId>), DaemonError> {
         self.metrics.pass_started(&self.database.name, ask.kind, ask.utc);
         let stop = self.stop.clone();
-        let watch = Watch { progress: &|_, _| {}, line: &|_| {}, committed: ring, stop: &|| *stop.borrow() };
+        let asked = AtomicBool::new(false);
+        let ends = || *stop.borrow() || asked.load(Ordering::Relaxed);
+        let watch = Watch { progress: &|_, _| {}, line: &|_| {}, committed: ring, stop: &ends };
         let recovered = recover(store, journal, ask.utc).await.map_err(fatal)?;
         if recovered.resent > 0 {
             ring.notify_one();
         }
-        let mut passed = reconcile::pass(store, lead, journal, &self.config, &self.database, ask, &watch).await;
+        let pass = reconcile::pass(store, lead, journal, &self.config, &self.database, ask, &watch);
+        let mut passed = tokio::select! {
+            passed = pass => passed,
+            never = requests::note(journal, &asked) => match never {},
+        };
         passed.report.recovered = recovered;
         if matches!(passed.error, Some(PassError::Stopped)) {
-            info!(pass.id = %passed.report.pass, "Ended the pass after the batch in hand; the next start goes on from there");
+            let goes_on = if self.stopping() { "the next start" } else { "the next pass, after what an operator asks for," };
+            info!(pass.id = %passed.report.pass, "Ended the pass after the batch in hand; {goes_on} goes on from there");
             return Ok((passed.report, None));
         }
         self.metrics.pass(&passed.report, clock::now());
@@ -385,7 +403,9 @@ impl Daemon {
     async fn keep_journal(&self, journal: &Journal, kind: PassKind) {
         let upkeep = async {
             if kind == PassKind::Resync {
-                journal.forget_old(self.config.journal.keep, clock::now()).await?;
+                let JournalConfig { keep, undo_for, .. } = self.config.journal;
+                let keep = Keep { issuances: keep, before_images: undo_for };
+                journal.forget_old(keep, clock::now()).await?;
                 journal.checkpoint().await?;
             }
             let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));

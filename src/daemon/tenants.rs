@@ -132,6 +132,7 @@ pub(super) async fn all(common: &Common, kept: &mut Kept) -> Result<(), DaemonEr
 async fn enforce(common: &Common, ending: &watch::Sender<bool>, kept: &mut Kept) -> Result<(), DaemonError> {
     let Some(journal) = journal(common, kept.journal.take()).await? else { return Ok(()) };
     kept.journal = Some(journal.clone());
+    journal.serve_requests(true, clock::now()).await?;
     for left in journal.left().await? {
         if left.open > 0 { warn!("{left}") } else { info!("{left}") }
     }

@@ -78,6 +78,18 @@ impl PinFormat {
     }
 }
 
+/// A PIN that stands somewhere, in every form that can be made of what its stored value tells.
+pub fn forms_of(stored: &StoredValue) -> [StoredValue; 4] {
+    match trace(stored.expose()) {
+        Some(Trace::Digits(digits)) => PinFormat::every_form(&Pin::new(digits.to_owned())),
+        Some(Trace::Digest(digest)) => {
+            let bare = StoredValue::new(format!("{digest:032x}"));
+            [StoredValue::new(format!("PIN{digest:032x}")), bare, stored.clone(), stored.clone()]
+        }
+        None => [(); 4].map(|()| stored.clone()),
+    }
+}
+
 /// What a stored value tells of a PIN, in whichever form it stands: the inverse of [`PinFormat::encode`], as far as there is
 /// one. Of a digest only trying tells the digits.
 #[derive(Clone, Copy, PartialEq, Eq)]

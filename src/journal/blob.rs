@@ -5,9 +5,12 @@ use zeroize::Zeroizing;
 
 use super::book::Book;
 use super::error::JournalError;
-use super::{Again, Announcement, ExistingPin, NewIssuance};
+use super::{Again, Announcement, ExistingPin, NewIssuance, TakesBack};
 use crate::domain::pin::digest_of;
-use crate::domain::{Code, CostCenter, CostCenterId, IssuanceId, Key, Mailbox, Password, Pin, RoleId, StoredValue, UserId, WallClock};
+use crate::domain::{
+    Code, CostCenter, CostCenterId, IssuanceId, Key, Mailbox, Password, Pin, Role, RoleId, StoredValue, UserId, WallClock,
+};
+use crate::inventory::{Membership, StoredPin};
 use crate::seal::{Fingerprints, SealError, Sealer, derive};
 
 /// The journal's keys at work.
@@ -28,18 +31,33 @@ pub(super) struct Secret {
     pub(super) announcement: Option<Announcement>,
 }
 
-/// What of a before-image recovery needs; the rest waits for undo, which will read it.
+/// What stood there before.
 #[derive(Default)]
 pub(super) struct Before {
     /// The PINs that the change was about.
-    pub(super) pins: Vec<StoredValue>,
-    pub(super) moved_to: Option<CostCenter>,
+    pub(super) pins: Vec<StoredPin>,
+    pub(super) moved: Option<(Membership, CostCenter)>,
+    /// What the issued ones took the place of; the inner `None`: of none.
+    pub(super) code: Option<Option<StoredValue>>,
+    pub(super) password: Option<Option<StoredValue>>,
     /// The role that was taken away.
-    pub(super) role: Option<RoleId>,
+    pub(super) role: Option<Role>,
+    /// Of a take-back: what stands since.
+    pub(super) after: After,
+}
+
+/// What a take-back leaves.
+#[derive(Default)]
+pub(super) struct After {
+    /// PINs that are there again, or have their old ends.
+    pub(super) pins: Vec<StoredPin>,
+    pub(super) code: Option<Option<StoredValue>>,
+    pub(super) password: Option<Option<StoredValue>>,
 }
 
 const SECRET: &[u8] = b"credkeeper journal secret";
 const BEFORE: &[u8] = b"credkeeper journal before-image";
+const RECIPIENT: &[u8] = b"credkeeper journal hold";
 const CHECK: &[u8] = b"credkeeper journal check";
 
 impl Seals {
@@ -110,17 +128,40 @@ impl Seals {
         self.sealed(SECRET, id, new.user, room + 512, &out).map(Some)
     }
 
-    /// What stood there before, what was moved and which role went, kept after delivery so that a pass can be undone (R28). `None`: nothing was
-    /// there, nothing was moved and no role went.
+    /// What stood there before, what was moved and which role went, kept after delivery so that a pass can be undone (R28); of a
+    /// take-back also what it leaves. `None`: nothing was there, nothing was moved and no role went.
     pub(super) fn before(&self, id: IssuanceId, new: &NewIssuance) -> Result<Option<Vec<u8>>, JournalError> {
+        fn text(value: &Option<StoredValue>) -> Option<&str> {
+            value.as_ref().map(StoredValue::expose)
+        }
+        fn pair(pin: &StoredPin) -> (&str, Option<i64>) {
+            (pin.value.expose(), pin.expires.map(|end| end.0))
+        }
         let replaced = new.before();
-        let code = new.code.as_ref().map(|code| code.replaced.as_ref().map(StoredValue::expose));
-        let password = new.password.as_ref().map(|password| password.replaced.as_ref().map(StoredValue::expose));
-        if replaced.is_empty() && new.moved.is_none() && new.role_removed.is_none() && code.is_none() && password.is_none() {
+        let mut code = new.code.as_ref().map(|code| text(&code.replaced));
+        let mut password = new.password.as_ref().map(|password| text(&password.replaced));
+        let back = new.takes_back.as_deref();
+        if let Some(TakesBack { changes, .. }) = back {
+            code = changes.code.as_ref().map(|code| Some(code.was.expose()));
+            password = changes.password.as_ref().map(|password| Some(password.was.expose()));
+        }
+        let nothing = replaced.is_empty() && new.moved.is_none() && new.role_removed.is_none() && code.is_none() && password.is_none();
+        if nothing && back.is_none() {
             return Ok(None);
         }
+        let after = back.map(|TakesBack { changes, .. }| AfterOut {
+            pins: changes
+                .came
+                .iter()
+                .map(pair)
+                .chain(changes.ended.iter().map(|(pin, end)| (pin.value.expose(), end.map(|end| end.0))))
+                .collect(),
+            code: changes.code.as_ref().map(|code| text(&code.is)),
+            password: changes.password.as_ref().map(|password| text(&password.is)),
+        });
         let out = BeforeOut {
-            replaced: replaced.iter().map(|p| (p.value.expose(), p.expires.map(|e| e.0))).collect(),
+            replaced: replaced.iter().map(pair).collect(),
+            after,
             moved: new.moved.as_ref().map(|(from, to)| (from.id.0, from.number, to.id.0, to.number, to.name.as_str())),
             code,
             password,
@@ -129,6 +170,17 @@ impl Seals {
         let room =
             new.moved.as_ref().map_or(0, |(_, to)| to.name.len() + 64) + new.role_removed.as_ref().map_or(0, |role| role.name.len() + 32);
         self.sealed(BEFORE, id, new.user, room + 128 * (replaced.len() + 3), &out).map(Some)
+    }
+
+    /// Of a hold that ends when the recipient changes.
+    pub(super) fn recipient(&self, user: UserId, recipient: &Mailbox) -> Result<Vec<u8>, JournalError> {
+        self.sealer.seal(&place(RECIPIENT, IssuanceId(0), user), recipient.address().as_bytes()).map_err(JournalError::Seal)
+    }
+
+    /// `None`: it cannot be read any more, and only a release ends the hold.
+    pub(super) fn open_recipient(&self, user: UserId, blob: &[u8]) -> Option<Mailbox> {
+        let plain = self.sealer.open(&place(RECIPIENT, IssuanceId(0), user), blob).ok()?;
+        Mailbox::parse(std::str::from_utf8(&plain).ok()?).ok()
     }
 
     pub(super) fn open_secret(
@@ -184,9 +236,19 @@ impl Seals {
         let plain = self.opened(BEFORE, id, user, blob)?;
         let back: BeforeIn = serde_json::from_slice(&plain).map_err(|_| JournalError::NotUnderstood { what: "a sealed before-image" })?;
         Ok(Before {
-            pins: back.replaced.into_iter().map(|(value, _)| StoredValue::new(value)).collect(),
-            moved_to: back.moved.map(|(_, _, to, number, name)| CostCenter { id: CostCenterId(to), number, name }),
-            role: back.role.map(|(id, _)| RoleId(id)),
+            pins: pins(back.replaced),
+            moved: back.moved.map(|(from, from_number, to, number, name)| {
+                let from = Membership { id: CostCenterId(from), number: from_number };
+                (from, CostCenter { id: CostCenterId(to), number, name })
+            }),
+            code: back.code.map(|code| code.map(StoredValue::new)),
+            password: back.password.map(|password| password.map(StoredValue::new)),
+            role: back.role.map(|(id, name)| Role { id: RoleId(id), name }),
+            after: back.after.map_or_else(After::default, |after| After {
+                pins: pins(after.pins),
+                code: after.code.map(|code| code.map(StoredValue::new)),
+                password: after.password.map(|password| password.map(StoredValue::new)),
+            }),
         })
     }
 
@@ -252,6 +314,18 @@ struct BeforeOut<'a> {
     /// Id and name.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<(i64, &'a str)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<AfterOut<'a>>,
+}
+
+/// What a take-back leaves; null: none.
+#[derive(Serialize)]
+struct AfterOut<'a> {
+    pins: Vec<(&'a str, Option<i64>)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<Option<&'a str>>,
 }
 
 #[derive(Deserialize)]
@@ -303,8 +377,32 @@ struct TemplateName {
 struct BeforeIn {
     replaced: Vec<(String, Option<i64>)>,
     moved: Option<(i64, i64, i64, i64, String)>,
+    #[serde(default, deserialize_with = "said")]
+    code: Option<Option<String>>,
+    #[serde(default, deserialize_with = "said")]
+    password: Option<Option<String>>,
     #[serde(default)]
     role: Option<(i64, String)>,
+    #[serde(default)]
+    after: Option<AfterIn>,
+}
+
+#[derive(Deserialize)]
+struct AfterIn {
+    pins: Vec<(String, Option<i64>)>,
+    #[serde(default, deserialize_with = "said")]
+    code: Option<Option<String>>,
+    #[serde(default, deserialize_with = "said")]
+    password: Option<Option<String>>,
+}
+
+/// A null that stands there says something else than a field that does not.
+fn said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::<String>::deserialize(from).map(Some)
+}
+
+fn pins(of: Vec<(String, Option<i64>)>) -> Vec<StoredPin> {
+    of.into_iter().map(|(value, end)| StoredPin::found(StoredValue::new(value), end.map(WallClock))).collect()
 }
 
 fn pin<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Pin>, D::Error> {
@@ -318,7 +416,6 @@ fn stored<'de, D: Deserializer<'de>>(from: D) -> Result<Option<StoredValue>, D::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Role;
     use crate::journal::tests::{announced, renewed};
 
     #[test]
@@ -331,7 +428,7 @@ mod tests {
         let mid = || Some("m-7@example.org".to_owned());
         let opened = seals.open_secret(id, user, mid(), &secret).unwrap();
         assert_eq!((opened.pin, opened.announcement), (new.issued().map(|p| p.pin.clone()), new.announcement.clone()));
-        assert_eq!(seals.open_before(id, user, &before).unwrap().moved_to, new.moved.as_ref().map(|(_, to)| to.clone()));
+        assert_eq!(seals.open_before(id, user, &before).unwrap().moved, new.moved);
         let plain = seals.opened(BEFORE, id, user, &before).unwrap();
         assert_eq!(
             std::str::from_utf8(&plain).unwrap(),
@@ -340,7 +437,7 @@ mod tests {
         );
         let gone = Some(Role { id: RoleId(31), name: "Visitor".to_owned() });
         let with_role = seals.before(id, &NewIssuance { role_removed: gone, ..announced(7, "1357") }).unwrap().unwrap();
-        assert_eq!(seals.open_before(id, user, &with_role).unwrap().role, Some(RoleId(31)));
+        assert_eq!(seals.open_before(id, user, &with_role).unwrap().role.map(|role| role.id), Some(RoleId(31)));
         let plain = seals.opened(BEFORE, id, user, &with_role).unwrap();
         assert_eq!(std::str::from_utf8(&plain).unwrap(), r#"{"replaced":[],"moved":null,"role":[31,"Visitor"]}"#);
         for (other_id, other_user) in [(IssuanceId(5), user), (id, UserId(8))] {

@@ -27,7 +27,7 @@ use crate::seal;
 
 /// In the header of the file, so that `file` and we can tell a journal from any other SQLite file: “crkp”.
 const APPLICATION_ID: i64 = 0x6372_6b70;
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// State lies on the batch until a row differs: most batches are committed with one small write (protocol-cost.md §2).
@@ -55,7 +55,8 @@ CREATE TABLE issuance (
     login TEXT NOT NULL,
     policy TEXT NOT NULL,
     -- Sum of 1 PIN, 2 card assignment code, 4 password, 8 moved, 16 PINs extended, 32 PINs expired, 64 PINs deleted, 128 role removed,
-    -- 512 a code replaced, 1024 a password replaced, both without what our own ledger expected; 2048 told again.
+    -- 256 taken back, 512 a code replaced, 1024 a password replaced, both without what our own ledger expected; 2048 told again,
+    -- 4096 revoked.
     kinds INTEGER NOT NULL,
     pin_expires INTEGER,
     -- Keyed fingerprints of the stored values that were issued, or got another end, 16 bytes each.
@@ -153,6 +154,47 @@ CREATE TABLE reminder (
     PRIMARY KEY (database, user)
 );
 CREATE INDEX reminder_queue ON reminder (database, next_attempt) WHERE next_attempt IS NOT NULL;
+";
+
+/// What version 4 brought: taking back (`back.rs`), requests of commands (`request.rs`), refused plans (`refused.rs`).
+const SINCE_4: &str = "
+ALTER TABLE issuance ADD COLUMN takes_back INTEGER;
+-- Why: undeliverable, asked, or the pass that is undone.
+ALTER TABLE issuance ADD COLUMN because TEXT;
+CREATE INDEX issuance_undeliverable ON issuance (database, id) WHERE state = 'undeliverable';
+-- Sealed: whoever is to be told at another address than this is on hold no longer.
+ALTER TABLE hold ADD COLUMN recipient BLOB;
+-- The pass that was undone.
+ALTER TABLE hold ADD COLUMN pass TEXT;
+CREATE TABLE request (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    database INTEGER NOT NULL,
+    asked TEXT NOT NULL,
+    account TEXT NOT NULL,
+    asked_at INTEGER NOT NULL,
+    -- Nobody takes it up after that.
+    until INTEGER NOT NULL,
+    taken_at INTEGER,
+    answered_at INTEGER,
+    -- The exit code, and what is said.
+    code INTEGER,
+    answer TEXT,
+    -- 1: it was not done.
+    failed INTEGER
+);
+CREATE INDEX request_waits ON request (database, id) WHERE taken_at IS NULL;
+CREATE TABLE refused (
+    database INTEGER NOT NULL,
+    plan TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    -- The limit's key.
+    cap TEXT NOT NULL,
+    users INTEGER NOT NULL,
+    refused_at INTEGER NOT NULL,
+    approved_until INTEGER,
+    steps BLOB NOT NULL,
+    PRIMARY KEY (database, plan)
+);
 ";
 
 /// Takes the lock of the one writer; `None` while another process has it. It goes with the file handle, however the process ends.
@@ -263,6 +305,7 @@ fn create(db: &mut Connection, key: &Key) -> Result<(), JournalError> {
         tx.execute_batch(SCHEMA)?;
         tx.execute_batch(SINCE_2)?;
         tx.execute_batch(SINCE_3)?;
+        tx.execute_batch(SINCE_4)?;
         let mut meta = tx.prepare("INSERT INTO meta (name, value) VALUES (?1, ?2)")?;
         meta.execute(params!["check", check])?;
         meta.execute(params!["last_issuance", 0])?;
@@ -285,7 +328,10 @@ fn upgrade(db: &mut Connection) -> Result<(), JournalError> {
         if version < 2 {
             tx.execute_batch(SINCE_2)?;
         }
-        tx.execute_batch(SINCE_3)?;
+        if version < 3 {
+            tx.execute_batch(SINCE_3)?;
+        }
+        tx.execute_batch(SINCE_4)?;
         tx.pragma_update(None, "user_version", VERSION)?;
         tx.commit()
     };

@@ -6,7 +6,8 @@ use rusqlite::{Params, Row};
 
 use super::error::{Doing, JournalError};
 use super::issue::{
-    KIND_AGAIN, KIND_CODE, KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PASSWORD, KIND_PIN, KIND_ROLE_REMOVED, state_of,
+    KIND_AGAIN, KIND_CODE, KIND_DELETED, KIND_EXPIRED, KIND_EXTENDED, KIND_MOVED, KIND_PASSWORD, KIND_PIN, KIND_REVOKED, KIND_ROLE_REMOVED,
+    KIND_TAKES_BACK, state_of,
 };
 use super::state::State;
 use super::{BookId, View};
@@ -86,7 +87,7 @@ impl View {
     }
 }
 
-const CHANGES: [(i64, &str); 9] = [
+const CHANGES: [(i64, &str); 11] = [
     (KIND_PIN, "PIN issued"),
     (KIND_CODE, "card assignment code issued"),
     (KIND_PASSWORD, "password issued"),
@@ -95,6 +96,8 @@ const CHANGES: [(i64, &str); 9] = [
     (KIND_DELETED, "PIN removed"),
     (KIND_MOVED, "moved"),
     (KIND_ROLE_REMOVED, "role removed"),
+    (KIND_REVOKED, "revoked"),
+    (KIND_TAKES_BACK, "taken back"),
     (KIND_AGAIN, "sent again"),
 ];
 
@@ -108,7 +111,11 @@ fn told(row: &Row<'_>, state: State) -> Result<HistoryRow, rusqlite::Error> {
         pass: PassId(row.get(1)?),
         policy: PolicyName(row.get(2)?),
         state,
-        changes: CHANGES.iter().filter(|(kind, _)| kinds & kind != 0).map(|(_, said)| *said).collect(),
+        changes: CHANGES
+            .iter()
+            .filter(|(kind, _)| kinds & kind != 0 && !(kinds & KIND_REVOKED != 0 && *kind == KIND_TAKES_BACK))
+            .map(|(_, said)| *said)
+            .collect(),
         pin_expires: row.get::<_, Option<i64>>(5)?.map(WallClock),
         planned_at: Timestamp(row.get(6)?),
         committed_at: moment(7)?.filter(|_| state != State::Abandoned),

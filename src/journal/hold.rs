@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::error::{Doing, JournalError};
 use super::{BookId, View, Writer};
-use crate::domain::{Timestamp, UserId};
+use crate::domain::{PassId, Timestamp, UserId};
 
 /// A user on hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,6 +24,16 @@ impl Writer {
             .and_then(|mut s| s.execute(params![book.0, user.0, login, now.0, reason]))
             .map(|inserted| inserted > 0)
             .writing("a hold")
+    }
+
+    /// Of all whom the undoing of this pass put on hold; how many there were.
+    pub(super) fn release_all(&mut self, book: BookId, pass: &PassId) -> Result<u64, JournalError> {
+        self.view
+            .db
+            .prepare_cached("DELETE FROM hold WHERE database = ?1 AND pass = ?2")
+            .and_then(|mut s| s.execute(params![book.0, pass.0]))
+            .map(|deleted| deleted as u64)
+            .writing("the end of holds")
     }
 
     pub(super) fn release(&mut self, book: BookId, user: UserId) -> Result<bool, JournalError> {

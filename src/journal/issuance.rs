@@ -1,9 +1,12 @@
 //! An issuance as it is handed over: who, what, and who is told.
 
+use std::fmt;
 use std::time::Duration;
 
-use crate::domain::{Code, CostCenter, Each, Mailbox, Password, Pin, PolicyName, Role, StoredValue, Timestamp, UserId, WallClock};
-use crate::inventory::{Membership, StoredPin};
+use crate::domain::{
+    Code, CostCenter, Each, IssuanceId, Mailbox, PassId, Password, Pin, PolicyName, Role, StoredValue, Timestamp, UserId, WallClock,
+};
+use crate::inventory::{Back, Membership, StoredPin};
 
 /// One user's changes in one transaction, and the one mail about them, as handed over before COMMIT.
 #[derive(Clone, Debug)]
@@ -20,6 +23,8 @@ pub struct NewIssuance {
     pub again: Again,
     pub moved: Option<(Membership, CostCenter)>,
     pub role_removed: Option<Role>,
+    /// Nothing is issued: an earlier issuance is taken back.
+    pub takes_back: Option<Box<TakesBack>>,
     /// `None`: nobody is told (no credential, or `notify.to: none`).
     pub announcement: Option<Announcement>,
     /// When the user was first seen due in this pass.
@@ -45,7 +50,7 @@ impl NewIssuance {
         match &self.pin {
             Some(PinWritten::Issued(issued)) => &issued.replaced,
             Some(PinWritten::Extended { pins, .. } | PinWritten::Expired { pins, .. } | PinWritten::Deleted { pins }) => pins,
-            None => &[],
+            None => self.takes_back.as_deref().map_or(&[], |back| &back.changes.gone),
         }
     }
 
@@ -53,7 +58,42 @@ impl NewIssuance {
     pub(super) fn freed(&self) -> &[StoredPin] {
         match &self.pin {
             Some(PinWritten::Issued(_) | PinWritten::Deleted { .. }) => self.before(),
+            None if self.takes_back.is_some() => self.before(),
             Some(PinWritten::Extended { .. } | PinWritten::Expired { .. }) | None => &[],
+        }
+    }
+}
+
+/// Which issuance is taken back, why, and how.
+#[derive(Clone, Debug)]
+pub struct TakesBack {
+    /// `None`: all that the user has, whoever wrote it.
+    pub of: Option<IssuanceId>,
+    pub because: Because,
+    /// What of it is moved back stands in [`NewIssuance::moved`].
+    pub changes: Back,
+}
+
+/// Why something is taken back: the reason of the hold that follows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Because {
+    /// Its mail could not be delivered; the hold ends when the recipient changes.
+    Undeliverable,
+    /// `undo` of this pass.
+    Undone(PassId),
+    /// `journal take-back`.
+    Asked,
+    /// `revoke`.
+    Revoked,
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Because::Undeliverable => f.write_str("taken back, because its mail could not be delivered"),
+            Because::Undone(pass) => write!(f, "taken back with pass {pass}"),
+            Because::Asked => f.write_str("taken back, as an operator asked"),
+            Because::Revoked => f.write_str("revoked by an operator"),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::blob::{Before, Seals};
 use super::book::Book;
 use super::error::{Doing, JournalError};
 use super::state::{Event, State, next};
-use super::{BatchId, BookId, Lane, NewIssuance, PinWritten, View, Writer, file, freed};
+use super::{BatchId, Because, BookId, Lane, NewIssuance, PinWritten, View, Writer, back, file, freed};
 use crate::domain::{CostCenter, Credential, IssuanceId, PassId, RoleId, StoredValue, Timestamp, UserId, WallClock};
 
 /// Bits of `issuance.kinds`.
@@ -24,6 +24,10 @@ pub(super) const KIND_ROLE_REMOVED: i64 = 128;
 pub(super) const KIND_CODE_REPLACED: i64 = 512;
 /// The same of a password.
 pub(super) const KIND_PASSWORD_REPLACED: i64 = 1024;
+/// An earlier issuance was taken back.
+pub(super) const KIND_TAKES_BACK: i64 = 256;
+/// The same of all that the user had.
+pub(super) const KIND_REVOKED: i64 = 4096;
 /// Nothing was changed: what was there already is told once more.
 pub(super) const KIND_AGAIN: i64 = 2048;
 /// A PIN that was there got another end.
@@ -52,6 +56,8 @@ pub struct Written {
     pub user: UserId,
     /// PINs with their ends.
     pub pins: Vec<(StoredValue, Option<WallClock>)>,
+    /// An earlier issuance is taken back; then an empty code or password says that there is none any more.
+    pub takes_back: bool,
     /// Those PINs are new: before, they stood nowhere.
     pub pins_are_new: bool,
     /// PINs that the user must not have any more.
@@ -95,8 +101,8 @@ impl Writer {
             let mut insert = tx
                 .prepare_cached(
                     "INSERT INTO issuance (id, batch, user, login, policy, kinds, pin_expires, pin_print, replaced, due_since, lane, \
-                     message_id, open, next_attempt, secret, before, database) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, ?14, ?15, ?16)",
+                     message_id, open, next_attempt, secret, before, database, takes_back, because) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, ?14, ?15, ?16, ?17, ?18)",
                 )
                 .writing(WHAT)?;
             for (id, new) in (last + 1..).map(IssuanceId).zip(issuances) {
@@ -120,6 +126,8 @@ impl Writer {
                     seals.secret(id, new)?,
                     seals.before(id, new)?,
                     book.id.0,
+                    new.takes_back.as_ref().and_then(|back| back.of).map(|of| of.0),
+                    new.takes_back.as_ref().map(|back| back::word(&back.because)),
                 ]);
                 match inserted {
                     Ok(_) => {}
@@ -152,7 +160,8 @@ impl Writer {
     /// From planned to what COMMIT has made of it, the whole batch in one transaction.
     fn settle(&mut self, batch: BatchId, landed: Landed, now: Timestamp) -> Result<(), JournalError> {
         const WHAT: &str = "the end of a transaction";
-        let tx = immediate(&mut self.view.db, WHAT)?;
+        let View { db, seals } = &mut self.view;
+        let tx = immediate(db, WHAT)?;
         let (book, state, first, last) = batch_row(&tx, batch)?;
         let size = (last + 1 - first).max(0) as usize;
         let missing: Vec<i64> = match landed {
@@ -170,8 +179,10 @@ impl Writer {
             write_committed(&tx, batch, (first, last), &missing, now)
         }
         .writing(WHAT)?;
+        let taken_back = if nothing { Vec::new() } else { back::took_back(&tx, seals, book, (first, last), now)? };
         tx.commit().writing(WHAT)?;
         let tally = self.tallies.of(book);
+        taken_back.into_iter().for_each(|from| tally.moved(from, State::TakenBack, 1));
         tally.moved(state, State::Abandoned, missing.len() as u64);
         tally.moved(state, State::Unannounced, unannounced as u64);
         tally.moved(state, State::Committed, (size - missing.len() - unannounced) as u64);
@@ -222,12 +233,13 @@ impl View {
             issuance,
             user,
             pins: Vec::new(),
+            takes_back: kinds & KIND_TAKES_BACK != 0,
             pins_are_new: kinds & KIND_PIN != 0,
             gone: Vec::new(),
             code: None,
             password: None,
-            cost_center: before.moved_to,
-            role_gone: before.role,
+            cost_center: before.moved.map(|(_, to)| to),
+            role_gone: before.role.map(|role| role.id),
         };
         if let Some(blob) = secret {
             let secret = self.seals.open_secret(issuance, user, row.get(3).reading(WHAT)?, &blob)?;
@@ -236,9 +248,15 @@ impl View {
             written.password = secret.password.map(|(_, stored)| stored);
         }
         if kinds & KIND_END != 0 {
-            written.pins = before.pins.into_iter().map(|stored| (stored, expires)).collect();
+            written.pins = before.pins.into_iter().map(|pin| (pin.value, expires)).collect();
         } else if kinds & KIND_DELETED != 0 {
-            written.gone = before.pins;
+            written.gone = before.pins.into_iter().map(|pin| pin.value).collect();
+        } else if kinds & KIND_TAKES_BACK != 0 {
+            let none = || StoredValue::new(String::new());
+            written.gone = before.pins.into_iter().map(|pin| pin.value).collect();
+            written.pins = before.after.pins.into_iter().map(|pin| (pin.value, pin.expires)).collect();
+            written.code = before.after.code.map(|code| code.unwrap_or_else(none));
+            written.password = before.after.password.map(|password| password.unwrap_or_else(none));
         }
         Ok(written)
     }
@@ -249,8 +267,10 @@ fn other_kinds(new: &NewIssuance) -> i64 {
     let bits = [
         (new.code.is_some(), KIND_CODE),
         (new.password.is_some(), KIND_PASSWORD),
-        (new.moved.is_some(), KIND_MOVED),
+        (new.moved.is_some() && new.takes_back.is_none(), KIND_MOVED),
         (new.role_removed.is_some(), KIND_ROLE_REMOVED),
+        (new.takes_back.is_some(), KIND_TAKES_BACK),
+        (new.takes_back.as_ref().is_some_and(|back| back.because == Because::Revoked), KIND_REVOKED),
         (new.replaced_unexpected[Credential::Code] > 0, KIND_CODE_REPLACED),
         (new.replaced_unexpected[Credential::Password] > 0, KIND_PASSWORD_REPLACED),
     ];
@@ -312,6 +332,12 @@ fn write_committed(
         abandon.execute(params![id, State::Abandoned.as_str(), now.0])?;
         freed::forget(tx, (*id, *id))?;
     }
+    // Who is served though on hold is told at another address than the one that ended in a take-back.
+    tx.prepare_cached(
+        "DELETE FROM hold AS h WHERE h.recipient IS NOT NULL AND EXISTS (SELECT 1 FROM issuance i WHERE i.id BETWEEN ?1 AND ?2 \
+         AND i.database = h.database AND i.user = h.user AND i.message_id IS NOT NULL AND i.state IS NULL)",
+    )?
+    .execute([first, last])?;
     tx.prepare_cached(
         "UPDATE issuance SET state = ?3, open = NULL, secret = NULL, settled_at = ?4 \
          WHERE id BETWEEN ?1 AND ?2 AND state IS NULL AND message_id IS NULL",

@@ -6,7 +6,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::book::Book;
 use super::error::{Doing, JournalError};
-use super::issue::{KIND_CODE_REPLACED, KIND_CREDENTIAL, KIND_END, KIND_PASSWORD, KIND_PASSWORD_REPLACED, KIND_PIN, kind_of, state_of};
+use super::issue::{
+    KIND_CODE_REPLACED, KIND_CREDENTIAL, KIND_END, KIND_PASSWORD, KIND_PASSWORD_REPLACED, KIND_PIN, KIND_TAKES_BACK, kind_of, state_of,
+};
 use super::state::State;
 use super::{BookId, View};
 use crate::domain::{Credential, Each, PolicyName, Timestamp, UserId};
@@ -75,6 +77,9 @@ impl View {
                 if !state.is_in_force() {
                     continue;
                 }
+                if kinds & KIND_TAKES_BACK != 0 {
+                    continue;
+                }
                 if known.keeper.as_ref().is_none_or(|(newer, _)| *newer < id) {
                     known.keeper = Some((id, row.get(2).reading(WHAT)?));
                 }
@@ -87,12 +92,17 @@ impl View {
         }
         let mut held = self
             .db
-            .prepare_cached("SELECT j.key FROM json_each(?1) j CROSS JOIN hold h ON h.database = ?2 AND h.user = j.value")
+            .prepare_cached(
+                "SELECT j.key, h.user, h.recipient FROM json_each(?1) j CROSS JOIN hold h ON h.database = ?2 AND h.user = j.value",
+            )
             .reading(WHAT)?;
         let mut held = held.query(params![ids, book.id.0]).reading(WHAT)?;
         while let Some(row) = held.next().reading(WHAT)? {
             if let Some(known) = newest.get_mut(index(row).reading(WHAT)?) {
                 known.facts.held = true;
+                let recipient: Option<Vec<u8>> = row.get(2).reading(WHAT)?;
+                let user = UserId(row.get(1).reading(WHAT)?);
+                known.facts.held_for = recipient.and_then(|blob| self.seals.open_recipient(user, &blob));
             }
         }
         Ok(users.iter().zip(newest).map(|(user, newest)| self.known(book, user, newest)).collect())

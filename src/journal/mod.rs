@@ -28,6 +28,7 @@ use crate::config::JournalConfig;
 use crate::domain::{IssuanceId, PassId, Timestamp, UserId};
 use crate::inventory::Baseline;
 
+mod back;
 mod blob;
 mod book;
 mod desk;
@@ -42,7 +43,9 @@ mod ledger;
 mod outbox;
 mod passes;
 mod reader;
+mod refused;
 mod reminder;
+mod request;
 mod retry;
 pub mod state;
 #[cfg(test)]
@@ -50,17 +53,23 @@ mod tests;
 mod upkeep;
 mod visit;
 
+pub use back::{Undo, UndoOf};
 pub use book::{BookId, Left, Owner};
 pub use error::{JournalError, folder};
 pub use history::HistoryRow;
 pub use hold::Hold;
-pub use issuance::{Again, Announcement, BatchId, ExistingPin, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten};
+pub use issuance::{
+    Again, Announcement, BatchId, Because, ExistingPin, IssuedCode, IssuedPassword, IssuedPin, Lane, NewIssuance, PinWritten, TakesBack,
+};
 pub use issue::{Unresolved, Written};
 pub use ledger::StateCounts;
 pub use outbox::{Answer, Answered, PendingMail};
 pub use passes::PassRecord;
+pub use refused::{APPROVED_FOR, RefusedPlan};
 pub use reminder::{NewReminder, PendingReminder};
+pub use request::{Answer as RequestAnswer, Counter, LOOK, Request, Standing as RequestStanding};
 pub use state::{Event, IllegalTransition, State};
+pub use upkeep::Keep;
 
 use blob::Seals;
 use book::Book;
@@ -160,6 +169,12 @@ impl JournalFile {
             })
             .await?;
         Ok(JournalFile { clerk, path, owners })
+    }
+
+    /// Whether an instance has the lock in this moment.
+    pub fn is_held(config: &JournalConfig) -> Result<bool, JournalError> {
+        let place = JournalPlace::new(config);
+        Ok(place.path.exists() && file::try_lock(&place.path)?.is_none())
     }
 
     /// The same file, and its lock, for the databases of another configuration.
@@ -296,10 +311,10 @@ impl JournalFile {
         self.write(|w| w.checkpoint()).await
     }
 
-    /// Deletes issuances that ended more than `keep` ago, except those that the ledger needs: the newest in force of each user,
-    /// as long as its PIN can be valid. Before-images go after seven days, reminders with their PINs. Returns how many
+    /// Deletes issuances that ended too long ago, except those that the ledger needs: the newest in force of each user,
+    /// as long as its PIN can be valid. Before-images go before, reminders with their PINs. Returns how many
     /// issuances were deleted.
-    pub async fn forget_old(&self, keep: Duration, now: Timestamp) -> Result<u64, JournalError> {
+    pub async fn forget_old(&self, keep: Keep, now: Timestamp) -> Result<u64, JournalError> {
         self.write(move |w| w.forget_reminders(now)).await?;
         let (mut deleted, mut after) = (0, Some(IssuanceId(0)));
         while let Some(from) = after {

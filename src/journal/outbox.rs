@@ -273,6 +273,7 @@ impl View {
                 issuance: id,
                 user,
                 pins: stored.into_iter().map(|stored| (stored, expires)).collect(),
+                takes_back: false,
                 pins_are_new: false,
                 gone: Vec::new(),
                 code: code_stored,

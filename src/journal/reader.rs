@@ -32,7 +32,7 @@ impl JournalReader {
         Ok(book.map(|book| JournalReader { clerk, book: Arc::new(book) }))
     }
 
-    async fn look<T: Send + 'static>(
+    pub(super) async fn look<T: Send + 'static>(
         &self,
         look: impl Fn(&View, &Book) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {

@@ -6,7 +6,7 @@
 //! planned ───┼─ Committed ──────────► committed ◄──┘            │
 //!             \                       │ │ │  ▲ └───────────────┘
 //!              \        Gone ◄────────┘ │ │  └── Retried ──────────────┐
-//!               \        └► superseded  │ └── Rejected, GaveUp ─► undeliverable
+//!               \        └► superseded  │ └── Rejected, GaveUp, Withheld ─► undeliverable (a mail on its way may yet be Accepted)
 //!                \           Accepted ◄─┘                             │ TakenBack
 //!                 \           └► delivered ────── TakenBack ──────────┤
 //!                  └─ CommittedSilently ─► unannounced ── TakenBack ──┴─► taken_back
@@ -54,6 +54,8 @@ pub enum Event {
     GaveUp,
     /// The row is no longer as we wrote it.
     Gone,
+    /// It is to be taken back, and the mail has not been accepted yet: it is not sent any more.
+    Withheld,
     /// An administrator wants the mail tried again.
     Retried,
     /// Our own change was undone.
@@ -76,7 +78,9 @@ pub fn next(state: State, event: Event) -> Result<State, IllegalTransition> {
         (Planned, Event::CommittedSilently) => Ok(Unannounced),
         (Planned, Event::Refused) => Ok(Abandoned),
         (Committed, Event::Accepted) => Ok(Delivered),
-        (Committed, Event::Rejected | Event::GaveUp) => Ok(Undeliverable),
+        (Committed, Event::Rejected | Event::GaveUp | Event::Withheld) => Ok(Undeliverable),
+        // Withheld while it was on its way.
+        (Undeliverable, Event::Accepted) => Ok(Delivered),
         (Committed, Event::Deferred) => Ok(Committed),
         (Committed | Undeliverable, Event::Gone) => Ok(Superseded),
         (Undeliverable, Event::Retried) => Ok(Committed),
@@ -146,7 +150,7 @@ impl fmt::Display for State {
 mod tests {
     use super::*;
 
-    const EVENTS: [Event; 10] = [
+    const EVENTS: [Event; 11] = [
         Event::Committed,
         Event::CommittedSilently,
         Event::Refused,
@@ -155,6 +159,7 @@ mod tests {
         Event::Deferred,
         Event::GaveUp,
         Event::Gone,
+        Event::Withheld,
         Event::Retried,
         Event::TakenBack,
     ];
@@ -163,14 +168,14 @@ mod tests {
     fn every_state_meets_every_event() {
         // Columns as in EVENTS; a dash is illegal, else the first letters of the state that follows.
         let table = "
-            planned        com una aba  -   -   -   -   -   -   -
-            committed       -   -   -  del und com und sup  -   -
-            delivered       -   -   -   -   -   -   -   -   -  tak
-            undeliverable   -   -   -   -   -   -   -  sup com tak
-            unannounced     -   -   -   -   -   -   -   -   -  tak
-            abandoned       -   -   -   -   -   -   -   -   -   -
-            superseded      -   -   -   -   -   -   -   -   -   -
-            taken_back      -   -   -   -   -   -   -   -   -   -";
+            planned        com una aba  -   -   -   -   -   -   -   -
+            committed       -   -   -  del und com und sup und  -   -
+            delivered       -   -   -   -   -   -   -   -   -   -  tak
+            undeliverable   -   -   -  del  -   -   -  sup  -  com tak
+            unannounced     -   -   -   -   -   -   -   -   -   -  tak
+            abandoned       -   -   -   -   -   -   -   -   -   -   -
+            superseded      -   -   -   -   -   -   -   -   -   -   -
+            taken_back      -   -   -   -   -   -   -   -   -   -   -";
         let mut seen = 0;
         for row in table.trim().lines() {
             let mut cells = row.split_whitespace();
@@ -187,7 +192,7 @@ mod tests {
                 seen += 1;
             }
         }
-        assert_eq!(seen, 80);
+        assert_eq!(seen, 88);
     }
 
     #[test]

@@ -10,10 +10,16 @@ use super::state::State;
 use super::{BookId, Writer, freed};
 use crate::domain::{IssuanceId, Timestamp};
 
-/// How long a pass can be undone (R28); `journal.undo_for` will say so once there is an undo.
-const UNDO_FOR: Duration = Duration::from_secs(7 * 86_400);
 /// Wall clocks are at most 14 hours off UTC; a day later a PIN has surely expired.
 const WALL_CLOCK_SLACK: Duration = Duration::from_secs(86_400);
+
+/// For how long what has ended is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    pub issuances: Duration,
+    /// What stood there before: so long a pass can be undone (R28).
+    pub before_images: Duration,
+}
 
 /// One step of forgetting.
 pub(super) struct Forgotten {
@@ -29,7 +35,7 @@ impl Writer {
     }
 
     /// Looks through `rows` issuances after `from`.
-    pub(super) fn forget_step(&mut self, from: IssuanceId, rows: u32, keep: Duration, now: Timestamp) -> Result<Forgotten, JournalError> {
+    pub(super) fn forget_step(&mut self, from: IssuanceId, rows: u32, keep: Keep, now: Timestamp) -> Result<Forgotten, JournalError> {
         const WHAT: &str = "what is forgotten";
         let tx = immediate(&mut self.view.db, WHAT)?;
         let to: Option<i64> = tx
@@ -42,7 +48,7 @@ impl Writer {
         tx.prepare_cached(
             "UPDATE issuance SET before = NULL WHERE id > ?1 AND id <= ?2 AND before IS NOT NULL AND open IS NULL AND settled_at < ?3",
         )
-        .and_then(|mut s| s.execute([from.0, to, now.minus(UNDO_FOR).0]))
+        .and_then(|mut s| s.execute([from.0, to, now.minus(keep.before_images).0]))
         .writing(WHAT)?;
         let mut deleted = Vec::new();
         {
@@ -68,7 +74,7 @@ impl Writer {
                 )
                 .writing(WHAT)?;
             let expired = now.minus(WALL_CLOCK_SLACK).0;
-            let asked = params![from.0, to, now.minus(keep).0, in_force, KIND_PIN, expired, KIND_END, KIND_PASSWORD];
+            let asked = params![from.0, to, now.minus(keep.issuances).0, in_force, KIND_PIN, expired, KIND_END, KIND_PASSWORD];
             let mut rows = forget.query(asked).writing(WHAT)?;
             while let Some(row) = rows.next().writing(WHAT)? {
                 let state = state_of(row.get_ref(0).and_then(|v| Ok(v.as_str()?)).reading(WHAT)?)?;

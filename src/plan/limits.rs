@@ -54,6 +54,8 @@ pub struct Refusal {
     pub asked: u64,
     /// What the limit allows, as configured.
     pub allowed: String,
+    /// It is kept in the journal, where it can be approved.
+    pub kept: bool,
     /// Of what the limit is a share: the credentials of that kind in the database, or all that there are of a length.
     pub of: Option<u64>,
 }
@@ -61,16 +63,17 @@ pub struct Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Refusal { policy, asked, allowed, plan, .. } = self;
+        let approve = if self.kept { format!("let just this plan through with `credkeeper approve {plan}`, ") } else { String::new() };
         match self.limit {
             LimitKind::UsersPerPass => write!(
                 f,
                 "policy {policy}: refused plan {plan}, which changes {asked} users where users_per_pass allows {allowed}; nothing was changed. \
-                 If this is meant, run once with --max-users {asked}, or raise limits.users_per_pass"
+                 If this is meant, {approve}run once with --max-users {asked}, or raise limits.users_per_pass"
             ),
             LimitKind::ReplacePercent => write!(
                 f,
                 "policy {policy}: refused plan {plan}, which replaces {asked} of {} stored {} (those of the last 24 hours included) where \
-                 replace_percent allows {allowed}; nothing was changed. If this is meant, run once with --max-replace, or raise \
+                 replace_percent allows {allowed}; nothing was changed. If this is meant, {approve}run once with --max-replace, or raise \
                  limits.replace_percent",
                 self.of.unwrap_or_default(),
                 self.kind.map(Credential::plural).unwrap_or_default()
@@ -94,6 +97,7 @@ pub fn judge_density(density: &Density, plan: impl FnOnce() -> String) -> Option
         plan: plan(),
         asked: density.filled(),
         allowed: format!("{}%", TOO_DENSE * 100.0),
+        kept: false,
         of: Some(density.length.space()),
     })
 }
@@ -109,6 +113,7 @@ pub fn judge(policy: &Policy, totals: &PolicyTotals, figures: Figures, plan: imp
             plan: plan(),
             asked: totals.judged,
             allowed: limits.users_per_pass.to_string(),
+            kept: false,
             of: None,
         });
     }
@@ -125,6 +130,7 @@ pub fn judge(policy: &Policy, totals: &PolicyTotals, figures: Figures, plan: imp
         plan: plan(),
         asked: totals.replaced[kind].saturating_add(figures.replaced_last_day[kind]),
         allowed: share.to_string(),
+        kept: false,
         of: Some(figures.stored[kind]),
     })
 }

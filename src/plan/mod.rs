@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::domain::{Credential, Each};
 use crate::policy::Policy;
 
+pub mod back;
 pub mod density;
 pub mod limits;
 pub mod lint;
@@ -142,6 +143,21 @@ pub struct PolicyTotals {
     pub failed: u64,
 }
 
+impl PolicyTotals {
+    fn add(&mut self, step: &Step) {
+        self.due += 1;
+        self.judged += u64::from(!step.is_expected());
+        Credential::ALL.into_iter().for_each(|kind| self.replaced[kind] += step.replaces(kind));
+    }
+
+    /// Of these steps alone.
+    pub fn of<'s>(steps: impl Iterator<Item = &'s Step>) -> PolicyTotals {
+        let mut totals = PolicyTotals::default();
+        steps.for_each(|step| totals.add(step));
+        totals
+    }
+}
+
 /// A whole plan: the steps, and what was counted on the way.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Plan {
@@ -162,10 +178,7 @@ impl Plan {
         self.seen += 1;
         match verdict {
             Verdict::Due(step) => {
-                let totals = &mut self.totals[step.policy()];
-                totals.due += 1;
-                totals.judged += u64::from(!step.is_expected());
-                Credential::ALL.into_iter().for_each(|kind| totals.replaced[kind] += step.replaces(kind));
+                self.totals[step.policy()].add(&step);
                 self.steps.push(step);
             }
             Verdict::Skipped { policy, skip } => *self.totals[policy].skipped.entry(skip).or_default() += 1,

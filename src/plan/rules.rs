@@ -368,7 +368,8 @@ impl<'a> Planner<'a> {
         if self.pilot_reaches(user) == Some(false) {
             return Some(Skip::HeldBack);
         }
-        if facts.held {
+        let reachable = |failed: &Mailbox| recipient(policy, user).is_ok_and(|now| now.is_some_and(|now| now != *failed));
+        if facts.held && !facts.held_for.as_ref().is_some_and(reachable) {
             return Some(Skip::Held);
         }
         if facts.open {

@@ -169,3 +169,55 @@ impl Step {
         [self.pin.map(|pin| pin.reason), self.code(), self.password(), self.cost_center(), self.role()].into_iter().flatten()
     }
 }
+
+/// How many bytes a step takes where it is kept.
+const KEPT: usize = 13;
+
+impl Step {
+    /// As it is kept until somebody approves it: of which policy it is, stands elsewhere.
+    pub fn kept(steps: &[Step]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(steps.len() * KEPT);
+        for step in steps {
+            let place = |all: usize| all as u8 + 1;
+            let action = step.pin.map_or(0, |pin| place(pin.action as usize));
+            let reason = step.pin.map_or(0, |pin| place(pin.reason as usize));
+            bytes.extend(step.user.0.to_be_bytes());
+            bytes.extend([action, reason, step.also.0, step.touched, step.unexpected]);
+        }
+        bytes
+    }
+
+    /// The same steps, of `policy`; what an older version kept in another way is left out.
+    pub fn from_kept(bytes: &[u8], policy: usize) -> Vec<Step> {
+        let (Ok(policy), (kept, [])) = (u16::try_from(policy), bytes.as_chunks::<KEPT>()) else { return Vec::new() };
+        let step = |[user @ .., action, reason, also, touched, unexpected]: &[u8; KEPT]| {
+            let user = UserId(i64::from_be_bytes(*user));
+            let pin = match (action.checked_sub(1), reason.checked_sub(1)) {
+                (None, None) => None,
+                (Some(action), Some(reason)) => {
+                    Some(PinStep { action: *PinAction::ALL.get(usize::from(action))?, reason: *Reason::ALL.get(usize::from(reason))? })
+                }
+                _ => return None,
+            };
+            Some(Step { user, policy, pin, also: Also(*also), touched: *touched, unexpected: *unexpected })
+        };
+        kept.iter().filter_map(step).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back_as_it_was() {
+        let pin = Some(PinStep { action: PinAction::Expire, reason: Reason::PolicyLeft });
+        let steps = [
+            Step { user: UserId(1), policy: 3, pin, also: Also::default(), touched: 2, unexpected: 1 },
+            Step { user: UserId(i64::MAX), policy: 3, pin: None, also: Also(MOVES | 1), touched: 0, unexpected: 0 },
+        ];
+        let kept = Step::kept(&steps);
+        assert_eq!((kept.len(), Step::from_kept(&kept, 3)), (2 * KEPT, steps.to_vec()));
+        assert!(Step::from_kept(&kept[1..], 3).is_empty(), "cut off");
+    }
+}

@@ -1,16 +1,20 @@
 //! Judging: whether a pass may write at all (tripwires), and what of its plan may be done (limits, PIN space).
 
+use std::collections::HashMap;
 use std::time::Duration;
+
+use tracing::info;
 
 use super::{Ask, Looked, PassError};
 use crate::config::{Config, DatabaseConfig};
-use crate::domain::{Credential, Each};
+use crate::domain::{Credential, Each, UserId};
 use crate::inventory::{Baseline, Counts, Pulse};
 use crate::journal::JournalReader;
-use crate::plan::Step;
 use crate::plan::density::densities;
 use crate::plan::limits::{self, Figures};
 use crate::plan::tripwires::{self, Pinless};
+use crate::plan::{PolicyTotals, Step};
+use crate::policy::Policy;
 use crate::report::Report;
 use crate::store::{Reader, StoreError};
 
@@ -79,10 +83,10 @@ pub(super) async fn plan(
     // A poll asks nothing that costs as much as there are users, if it can help it.
     let mut known = looked.counts.or(ask.counts);
     for (index, policy) in database.policies.iter().enumerate() {
-        let totals = &looked.plan.totals[index];
-        if totals.due == 0 {
+        if looked.plan.totals[index].due == 0 {
             continue;
         }
+        let totals = &unapproved(journal, ask, index, policy, looked).await?;
         let mut policy = policy.clone();
         policy.limits.users_per_pass = ask.max_users.unwrap_or(policy.limits.users_per_pass);
         policy.limits.replace_percent = ask.max_replace.unwrap_or(policy.limits.replace_percent);
@@ -99,6 +103,8 @@ pub(super) async fn plan(
         if let Some(refusal) = limits::judge(&policy, totals, figures, || looked.plan.id(index, &policy.name.0)) {
             report.policies[index].refused = true;
             report.refusals.push(refusal);
+            let steps = looked.plan.steps.iter().filter(|step| step.policy() == index).copied().collect();
+            looked.refused.push((index, steps));
         }
     }
     looked.plan.steps.retain(|step| !report.policies[step.policy()].refused);
@@ -108,6 +114,34 @@ pub(super) async fn plan(
         looked.plan.steps.clear();
     }
     Ok(())
+}
+
+/// The totals without the steps that an operator has approved: these count towards no limit.
+async fn unapproved(
+    journal: Option<&JournalReader>,
+    ask: &Ask,
+    index: usize,
+    policy: &Policy,
+    looked: &mut Looked,
+) -> Result<PolicyTotals, PassError> {
+    let plans = match journal {
+        Some(journal) => journal.approved(&policy.name, ask.utc).await?,
+        None => Vec::new(),
+    };
+    let approved: HashMap<UserId, Step> =
+        plans.iter().flat_map(|(_, steps)| Step::from_kept(steps, index)).map(|step| (step.user, step)).collect();
+    if approved.is_empty() {
+        return Ok(looked.plan.totals[index].clone());
+    }
+    let is_approved = |step: &Step| approved.get(&step.user).is_some_and(|judged| judged.covers(step));
+    let (through, judged): (Vec<&Step>, Vec<&Step>) =
+        looked.plan.steps.iter().filter(|step| step.policy() == index).partition(|step| is_approved(step));
+    if !through.is_empty() {
+        info!(policy = %policy.name, users = through.len(), "Policy {}: {} users are changed as an operator has approved", policy.name, through.len());
+    }
+    let totals = PolicyTotals::of(judged.into_iter());
+    looked.approved.extend(plans.into_iter().map(|(plan, _)| (index, plan)));
+    Ok(totals)
 }
 
 /// What the next full pass is compared with: the figures with which this one began, and those served whom it found without a

@@ -15,7 +15,7 @@ use crate::config::{Config, DatabaseConfig, Mode};
 use crate::domain::{CostCenterRef, Limit, Share, Template, Timestamp, UserId};
 use crate::fault::{self, Point};
 use crate::inventory::{Counts, Facts, Now, Places, User};
-use crate::journal::{Journal, JournalError, JournalReader};
+use crate::journal::{Journal, JournalError, JournalReader, RefusedPlan};
 use crate::logging::chain;
 use crate::mint::{self, MintError};
 use crate::plan::reminders::{self, Reminder};
@@ -24,6 +24,8 @@ use crate::policy::Policy;
 use crate::report::{ChangeKind, ChangeOutcome, Line, PassKind, PolicyReport, Problem, Report};
 use crate::store::{Filter, Leadership, Pinless, Reader, Store, StoreError, Wanted};
 
+use take_back::TakeBack;
+
 mod batch;
 mod draw;
 mod filter;
@@ -31,6 +33,7 @@ mod judge;
 mod making;
 mod prepare;
 mod remind;
+pub mod take_back;
 
 pub use prepare::announcement;
 
@@ -124,6 +127,10 @@ pub struct Looked {
     pub places: Places,
     pub plan: Plan,
     pub counts: Option<Counts>,
+    /// The policies that a limit has stopped, and their steps.
+    pub refused: Vec<(usize, Vec<Step>)>,
+    /// The plans of a policy that an operator has approved.
+    pub approved: Vec<(usize, String)>,
     /// Who is to be reminded, and has not been; only a full look, or one at a single user, asks.
     pub reminders: Vec<Reminder>,
 }
@@ -185,8 +192,14 @@ pub async fn pass(
         let judging = Instant::now();
         judge::plan(store.reader(), Some(journal.reader()), config, database, ask, &mut looked, &mut report).await?;
         report.plan_ms = millis(judging);
+        keep_refused(journal, database, &mut looked, &mut report, ask.utc).await?;
         fault::at(Point::PassJudged).await;
         let writing = Instant::now();
+        if !report.is_stopped() && ask.login.is_none() {
+            let pass = report.pass.clone();
+            let taking = TakeBack { store, lead, journal, config, database, stop: watch.stop, pass, utc: ask.utc };
+            take_back::undeliverable(&taking, &mut report).await?;
+        }
         let acted = batch::Batches {
             store,
             lead,
@@ -205,6 +218,13 @@ pub async fn pass(
         acted?;
         if report.is_stopped() {
             return Ok(());
+        }
+        let used: Vec<String> =
+            looked.approved.drain(..).filter(|(index, _)| !report.policies[*index].refused).map(|(_, plan)| plan).collect();
+        journal.approval_used(used).await?;
+        if ask.is_full() && report.stops.is_empty() {
+            let done = report.policies.iter().filter(|policy| !policy.refused).map(|policy| policy.policy.clone());
+            journal.refusals_over(done.collect()).await?;
         }
         remind::note(journal, config, database, &looked.reminders, ask.utc, watch).await
     }
@@ -227,6 +247,26 @@ pub async fn pass(
     Passed { report, newest, error }
 }
 
+/// What a limit refused waits in the journal for somebody to approve it.
+async fn keep_refused(
+    journal: &Journal,
+    database: &DatabaseConfig,
+    looked: &mut Looked,
+    report: &mut Report,
+    now: Timestamp,
+) -> Result<(), JournalError> {
+    for (index, steps) in looked.refused.drain(..) {
+        let policy = database.policies[index].name.clone();
+        let Some(refusal) = report.refusals.iter_mut().find(|refusal| refusal.policy == policy) else { continue };
+        let users = steps.len() as u64;
+        let (plan, limit) = (refusal.plan.clone(), refusal.limit.as_str().to_owned());
+        let refused = RefusedPlan { plan, policy, limit, users, refused_at: now, approved_until: None };
+        journal.refuse(refused, Step::kept(&steps)).await?;
+        refusal.kept = true;
+    }
+    Ok(())
+}
+
 /// Reads, joins with the journal, and plans. Totals and skipped users go into the report. What a tripwire stops
 /// beforehand is not even read, but by a preview.
 pub async fn look(
@@ -241,7 +281,15 @@ pub async fn look(
     let pulse = judge::pulse(reader, config, ask, report).await?;
     let now = Now { utc: ask.utc, wall: pulse.wall };
     let stopped = |report: &Report| report.is_stopped() && !report.dry_run;
-    let nothing = |places, counts| Looked { now, places, plan: Plan::new(&database.policies), counts, reminders: Vec::new() };
+    let nothing = |places, counts| Looked {
+        now,
+        places,
+        plan: Plan::new(&database.policies),
+        counts,
+        refused: Vec::new(),
+        approved: Vec::new(),
+        reminders: Vec::new(),
+    };
     if stopped(report) {
         return Ok(nothing(Places::default(), None));
     }
@@ -292,7 +340,7 @@ pub async fn look(
         told.skipped.clone_from(&totals.skipped);
         told.failed = totals.failed;
     }
-    Ok(Looked { now, places, plan, counts, reminders })
+    Ok(Looked { now, places, plan, counts, refused: Vec::new(), approved: Vec::new(), reminders })
 }
 
 /// Joins users with what the journal knows of them; without a journal nothing is known.

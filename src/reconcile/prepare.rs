@@ -8,7 +8,7 @@ use crate::journal::{Again, Announcement, ExistingPin, IssuedCode, IssuedPasswor
 use crate::mint::{self, Mint, MintError};
 use crate::plan::{PinAction, Planner, Step, rules};
 use crate::policy::{PinRule, Policy};
-use crate::store::{Move, NewPin, PinChange, PinTarget, RoleRemoval, UserChange, ValueChange};
+use crate::store::{Move, NewPin, PinChange, PinTarget, RoleChange, UserChange, ValueChange};
 
 use super::making::Made;
 
@@ -49,10 +49,10 @@ impl Preparing<'_> {
         let change = UserChange {
             user: user.id,
             pin: change,
-            code: code.as_ref().map(|code| ValueChange { old: code.replaced.clone(), new: code.stored.clone() }),
-            password: password.as_ref().map(|password| ValueChange { old: password.replaced.clone(), new: password.stored.clone() }),
+            code: code.as_ref().map(|code| ValueChange { old: code.replaced.clone(), new: Some(code.stored.clone()) }),
+            password: password.as_ref().map(|password| ValueChange { old: password.replaced.clone(), new: Some(password.stored.clone()) }),
             cost_center: target.map(|to| Move { from: user.cost_center, to: to.clone() }),
-            role: step.role().and_then(|_| self.planner.removed_role(step.policy())).map(|role| RoleRemoval { role: role.clone() }),
+            role: step.role().and_then(|_| self.planner.removed_role(step.policy())).cloned().map(RoleChange::Remove),
         };
         let existing = step.tells_existing().then(|| self.existing(&step, &user, made)).flatten();
         // Where the PIN could not be recovered, there may be nothing to tell.
@@ -70,7 +70,8 @@ impl Preparing<'_> {
             existing,
             again: Again::default(),
             moved: change.cost_center.as_ref().map(|m| (m.from, m.to.clone())),
-            role_removed: change.role.as_ref().map(|removal| removal.role.clone()),
+            takes_back: None,
+            role_removed: change.role.as_ref().map(|change| change.role().clone()),
             replaced_unexpected,
             quarantine: policy.pin.as_ref().map(|rule| rule.quarantine).unwrap_or_default(),
             announcement,
@@ -91,7 +92,7 @@ impl Preparing<'_> {
     ) -> Result<Option<(PinChange, PinWritten)>, MintError> {
         let pins: Vec<StoredPin> = self.planner.touched(step, user).into_iter().cloned().collect();
         let end = |at, written: fn(Vec<StoredPin>, WallClock) -> PinWritten| {
-            Some((PinTarget::End { pins: pins.clone(), at }, written(pins.clone(), at)))
+            Some((PinTarget::End { pins: pins.clone(), at: Some(at) }, written(pins.clone(), at)))
         };
         let both = match action {
             PinAction::Issue => {

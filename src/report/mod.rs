@@ -180,6 +180,7 @@ codes!(
         PasswordIssued = "password_issued", "passwords issued";
         CostCenterMoved = "cost_center_moved", "users moved to another cost center";
         RoleRemoved = "role_removed", "roles removed";
+        TakenBack = "taken_back", "users of whom was taken back what could not be delivered";
     }
 );
 codes!(
@@ -203,6 +204,7 @@ impl ChangeKind {
             ChangeKind::PasswordIssued => "issued a password",
             ChangeKind::CostCenterMoved => "changed the cost center",
             ChangeKind::RoleRemoved => "removed a role",
+            ChangeKind::TakenBack => "took back what was issued",
         }
     }
 }

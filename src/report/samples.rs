@@ -117,6 +117,7 @@ pub(crate) fn troubled() -> Report {
     report.blockers.push(Blocker { policy: students.clone(), missing: Missing::Role(RoleRef::Name("Student".to_owned())) });
     report.blockers.push(Blocker { policy: students, missing: Missing::CostCenter(CostCenterRef::Name("Has PIN".to_owned())) });
     report.refusals.push(Refusal {
+        kept: true,
         policy: report.policies[1].policy.clone(),
         limit: LimitKind::UsersPerPass,
         kind: None,

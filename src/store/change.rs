@@ -11,7 +11,7 @@ pub struct UserChange {
     pub code: Option<ValueChange>,
     pub password: Option<ValueChange>,
     pub cost_center: Option<Move>,
-    pub role: Option<RoleRemoval>,
+    pub role: Option<RoleChange>,
 }
 
 impl UserChange {
@@ -21,11 +21,11 @@ impl UserChange {
     }
 }
 
-/// A value in a column of `users` that takes the place of another, or of none. An empty text is none too.
+/// A value in a column of `users` that takes the place of another, or of none, or goes. An empty text is none too.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ValueChange {
     pub old: Option<StoredValue>,
-    pub new: StoredValue,
+    pub new: Option<StoredValue>,
 }
 
 /// What becomes of a user's PINs. The user must have the PINs named in `old` and no others, or nothing is written.
@@ -40,8 +40,10 @@ pub enum PinTarget {
     /// All of `old` go and this one comes: one of the rows is updated in place and the others are deleted, so that columns
     /// that are not mapped live on; where there is none, one is inserted.
     New(NewPin),
-    /// These of `old` get another end, and nothing else of them changes.
-    End { pins: Vec<StoredPin>, at: WallClock },
+    /// This one comes, and `old` stay as they are.
+    Beside(NewPin),
+    /// These of `old` get another end, or none, and nothing else of them changes.
+    End { pins: Vec<StoredPin>, at: Option<WallClock> },
     /// These of `old` are removed.
     Gone { pins: Vec<StoredPin> },
 }
@@ -58,7 +60,7 @@ impl PinChange {
     /// The PIN that is new, if one is.
     pub(super) fn new_pin(&self) -> Option<&NewPin> {
         match &self.to {
-            PinTarget::New(new) => Some(new),
+            PinTarget::New(new) | PinTarget::Beside(new) => Some(new),
             PinTarget::End { .. } | PinTarget::Gone { .. } => None,
         }
     }
@@ -67,6 +69,7 @@ impl PinChange {
     pub(super) fn is_about(&self, old: &StoredPin) -> bool {
         match &self.to {
             PinTarget::New(_) => true,
+            PinTarget::Beside(_) => false,
             PinTarget::End { pins, .. } | PinTarget::Gone { pins } => {
                 pins.iter().any(|pin| pin.value == old.value && pin.expires == old.expires)
             }
@@ -80,10 +83,19 @@ pub struct Move {
     pub to: CostCenter,
 }
 
-/// A role that the user has, or nothing is written, and then has not.
+/// A role that is taken from the user who has it, or given to one who has it not; else nothing is written.
 #[derive(Clone, PartialEq, Debug)]
-pub struct RoleRemoval {
-    pub role: Role,
+pub enum RoleChange {
+    Remove(Role),
+    Give(Role),
+}
+
+impl RoleChange {
+    pub fn role(&self) -> &Role {
+        match self {
+            RoleChange::Remove(role) | RoleChange::Give(role) => role,
+        }
+    }
 }
 
 /// What `write` says of each user, in the order given.
@@ -111,6 +123,7 @@ pub struct AfterImage {
     pub held: Vec<StoredValue>,
     /// PINs that the user must not have any more.
     pub gone: Vec<StoredValue>,
+    /// An empty text: there is none, and so with the password.
     pub code: Option<StoredValue>,
     pub password: Option<StoredValue>,
     pub cost_center: Option<CostCenter>,

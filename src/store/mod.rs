@@ -24,7 +24,7 @@ mod postgres;
 mod sql;
 mod sqlite;
 
-pub use change::{AfterImage, Move, NewPin, Outcome, PinChange, PinTarget, RoleRemoval, UserChange, ValueChange};
+pub use change::{AfterImage, Move, NewPin, Outcome, PinChange, PinTarget, RoleChange, UserChange, ValueChange};
 pub use check::{Check, CheckVerdict};
 pub use error::StoreError;
 pub use filter::{DueFilter, Filter, InCostCenter, Pinless};

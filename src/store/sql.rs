@@ -242,8 +242,8 @@ pub(super) fn settle_within_batch(changes: &[UserChange]) -> Vec<Option<Outcome>
             if !users.insert(change.user) {
                 return Some(Outcome::ChangedMeanwhile);
             }
-            if let Some(code) = &change.code
-                && !codes.insert(&code.new)
+            if let Some(code) = change.code.as_ref().and_then(|code| code.new.as_ref())
+                && !codes.insert(code)
             {
                 return Some(Outcome::CodeTaken);
             }

@@ -36,10 +36,15 @@ const ARROWS: &[(&str, &str)] = &[
     ("digest", "clock config domain mail metrics plan report"),
     ("doctor", "clock config domain inventory journal logging mail mint plan reconcile store"),
     ("commands", "cli clock config doctor domain explain inventory journal logging metrics plan reconcile seal store"),
-    ("operate", "cli clock commands config domain inventory journal store"),
-    ("resend", "cli clock commands config deliver domain inventory journal logging mint operate plan policy reconcile recover store"),
+    (
+        "operate",
+        "cli clock commands config deliver domain inventory journal logging metrics mint plan policy reconcile recover report store",
+    ),
     ("once", "cli clock config deliver digest journal logging metrics reconcile recover report store"),
-    ("daemon", "clock config deliver digest domain http inventory journal logging metrics plan reconcile recover report store"),
+    (
+        "daemon",
+        "cli clock commands config deliver digest domain http inventory journal logging metrics operate plan reconcile recover report store",
+    ),
 ];
 
 /// These decide: nothing in them may read a clock, roll dice, wait or log.

@@ -370,7 +370,7 @@ pub fn with_value(mut change: UserChange, value: &str) -> UserChange {
 /// Another end for those of the user's PINs that `chosen` picks.
 pub fn end_pins(user: &User, at: i64, chosen: impl Fn(&StoredPin) -> bool) -> UserChange {
     let pins = user.pins.iter().filter(|pin| chosen(pin)).cloned().collect();
-    let change = PinChange { old: user.pins.clone(), to: PinTarget::End { pins, at: WallClock(at) } };
+    let change = PinChange { old: user.pins.clone(), to: PinTarget::End { pins, at: Some(WallClock(at)) } };
     UserChange { pin: Some(change), ..UserChange::of(user.id) }
 }
 

@@ -13,6 +13,7 @@ use crate::bench::{
     user_id, with_value,
 };
 
+mod back;
 mod placement;
 #[cfg(unix)]
 mod postgres;
@@ -20,6 +21,7 @@ mod reads;
 mod values;
 mod writes;
 
+use back::*;
 use reads::*;
 use values::*;
 use writes::*;
@@ -66,6 +68,9 @@ async fn every_case(bench: &Bench) {
         codes_and_passwords_are_written_where_the_old_ones_stand,
         a_code_is_one_users,
         a_password_that_misses_after_the_pin_tears,
+        a_pin_comes_beside_those_that_are_named,
+        an_end_goes_again,
+        a_code_and_a_password_go_again,
         hostile_text_goes_in_and_out_unchanged,
         one_leads,
         the_clock_goes,
@@ -93,13 +98,13 @@ async fn write(store: &Store, changes: &[UserChange]) -> Vec<Outcome> {
 fn image(change: &UserChange) -> AfterImage {
     let mut image = AfterImage::of(change.user);
     match change.pin.as_ref().map(|pin| &pin.to) {
-        Some(PinTarget::New(new)) => image.pins.push((new.value.clone(), new.expires)),
-        Some(PinTarget::End { pins, at }) => image.pins.extend(pins.iter().map(|pin| (pin.value.clone(), Some(*at)))),
+        Some(PinTarget::New(new) | PinTarget::Beside(new)) => image.pins.push((new.value.clone(), new.expires)),
+        Some(PinTarget::End { pins, at }) => image.pins.extend(pins.iter().map(|pin| (pin.value.clone(), *at))),
         Some(PinTarget::Gone { pins }) => image.gone.extend(pins.iter().map(|pin| pin.value.clone())),
         None => {}
     }
     image.cost_center = change.cost_center.as_ref().map(|m| m.to.clone());
-    image.role_gone = change.role.as_ref().map(|removal| removal.role.id);
+    image.role_gone = change.role.as_ref().map(|change| change.role().id);
     image
 }
 

@@ -20,6 +20,7 @@ pub fn config(transport: TransportConfig) -> MailConfig {
         envelope_from: Some(mailbox("bounces@example.com")),
         redirect_to: None,
         give_up_after: Duration::from_secs(48 * 3600),
+        take_back: true,
     }
 }
 

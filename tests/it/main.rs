@@ -36,6 +36,7 @@ mod random_policies;
 #[cfg(unix)]
 mod reload;
 mod reminders;
+mod requests;
 mod resend;
 mod sandbox;
 mod secrets;
@@ -47,7 +48,9 @@ mod smtp;
 mod spine;
 #[cfg(unix)]
 mod stopping;
+mod take_back;
 mod tenants;
 mod tls_postgres;
 mod token_endpoint;
 mod traffic;
+mod undo;

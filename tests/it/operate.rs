@@ -1,6 +1,6 @@
 //! What an operator does to one user, with the real program.
 
-use crate::site::{Site, Step};
+use crate::site::Site;
 
 #[tokio::test]
 async fn a_user_on_hold_is_left_alone_until_released() {
@@ -42,19 +42,6 @@ async fn a_hold_names_one_real_user_or_nobody() {
         let ended = site.run(&["hold", login]);
         assert!(ended.code == 4 && ended.stderr.contains(told), "{}", ended.all());
     }
-}
-
-#[tokio::test]
-async fn beside_a_daemon_a_hold_says_that_it_cannot() {
-    let site = Site::empty().await;
-    site.add_visitor("ann@visitors.example").await;
-    let daemon = site.start(&[]);
-    daemon.until(Step::Ready).await;
-    for command in ["hold", "release"] {
-        let ended = site.run(&[command, "ann@visitors.example"]);
-        assert!(ended.code == 75 && ended.stderr.contains("another instance is at work"), "{}", ended.all());
-    }
-    assert_eq!(daemon.stop().code, 0);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ async fn the_figures_of_the_last_good_pass_outlive_any_number_of_others() {
         journal.pass_started(&pass, "resync", at(number)).await.unwrap();
         journal.pass_ended(&pass, "refused", serde_json::json!({}), at(number)).await.unwrap();
     }
-    journal.forget_old(Duration::ZERO, at(86_400 * 365)).await.unwrap();
+    journal.forget_old(keep(Duration::ZERO), at(86_400 * 365)).await.unwrap();
     assert_eq!(bed.read().await.unwrap().baseline().await.unwrap(), Some(figures(1_000_000, 20)), "a reader sees it too");
     journal.close().await.unwrap();
     let journal = bed.open().await;

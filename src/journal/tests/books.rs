@@ -6,7 +6,8 @@ use super::*;
 pub(super) const AS_VERSION_2: &str = "
     INSERT INTO meta SELECT 'database', salt FROM database; INSERT INTO meta SELECT 'identity', identity FROM database;
     INSERT INTO meta SELECT 'last_full_pass', baseline FROM database WHERE baseline IS NOT NULL;
-    DROP TABLE database; DROP TABLE reminder;
+    DROP INDEX issuance_undeliverable; ALTER TABLE issuance DROP COLUMN takes_back; ALTER TABLE issuance DROP COLUMN because;
+    DROP TABLE database; DROP TABLE reminder; DROP TABLE request; DROP TABLE refused;
     DROP INDEX issuance_one_open; DROP INDEX issuance_user; DROP INDEX issuance_queue; DROP INDEX IF EXISTS issuance_replaced;
     ALTER TABLE batch DROP COLUMN database; ALTER TABLE issuance DROP COLUMN database; ALTER TABLE pass DROP COLUMN database;
     CREATE UNIQUE INDEX issuance_one_open ON issuance (user) WHERE open = 1;
@@ -69,7 +70,7 @@ async fn two_tenants_with_the_same_user_ids_and_logins_do_not_mix() {
     let committed_of_one = kept[0][State::Committed as usize];
     assert_eq!((committed_of_one, kept[1][State::Planned as usize], kept[1][State::Unannounced as usize]), (1, 1, 1));
     assert_eq!(facts_of(two.reader(), person(1, Some("1357"))).await.1.keeper, Some(policy("visitors")));
-    one.forget_old(Duration::ZERO, at(86_400)).await.unwrap();
+    one.forget_old(keep(Duration::ZERO), at(86_400)).await.unwrap();
     for (name, journal) in [("one", &one), ("two", &two)] {
         let reader = JournalReader::open(&bed.config, tenants(), name).await.unwrap().unwrap();
         assert_eq!(reader.counts().await.unwrap(), journal.reader().counts().await.unwrap(), "in memory and in the file");
@@ -106,7 +107,7 @@ async fn a_database_that_left_the_configuration_loses_nothing_and_is_told() {
     one.close().await.unwrap();
     let alone = file(&bed, tenants()[..1].to_vec()).await;
     assert_eq!(alone.left().await.unwrap(), [Left { name: "two".to_owned(), open: 1 }]);
-    alone.forget_old(Duration::ZERO, at(86_400 * 365)).await.unwrap();
+    alone.forget_old(keep(Duration::ZERO), at(86_400 * 365)).await.unwrap();
     alone.close().await.unwrap();
     let [_, two] = both(&bed).await;
     assert_eq!(due(&two, NOW).await.len(), 1, "back again, its mail goes out");

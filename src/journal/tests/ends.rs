@@ -98,7 +98,7 @@ async fn a_freed_pin_is_in_quarantine_in_every_form_until_its_time_is_over() {
     let digest = stored("2468").expose()[3..].to_owned();
     assert!(!bytes.windows(digest.len()).any(|w| w == digest.as_bytes()), "no PIN is kept");
 
-    journal.forget_old(Duration::from_secs(400 * DAY as u64), at(91 * DAY)).await.unwrap();
+    journal.forget_old(keep(Duration::from_secs(400 * DAY as u64)), at(91 * DAY)).await.unwrap();
     let left: i64 = bed.raw().query_row("SELECT count(*) FROM freed", [], |r| r.get(0)).unwrap();
     assert_eq!(left, 0);
 }
@@ -110,7 +110,7 @@ async fn the_ledger_keeps_what_it_knows_of_a_pin_as_long_as_a_later_end_keeps_th
     let now = at(401 * DAY);
     committed(&journal, vec![silent(1, "1357"), silent(2, "1357")]).await;
     committed(&journal, vec![extended(1, &[("1357", Some(5000))], now.0 + DAY)]).await;
-    journal.forget_old(Duration::from_secs(400 * DAY as u64), now).await.unwrap();
+    journal.forget_old(keep(Duration::from_secs(400 * DAY as u64)), now).await.unwrap();
     assert_eq!(known(&journal, 1, &[("1357", Some(now.0 + DAY))]).await, [(Some(0), true)]);
     assert_eq!(known(&journal, 2, &[("1357", Some(5000))]).await, [(None, false)], "expired long ago, and forgotten");
 }

@@ -126,20 +126,20 @@ async fn the_facts_tell_what_the_plan_asks() {
 
     let batch = journal.planned(&pass(), vec![announced(1, "1357"), announced(2, "2468")], NOW).await.unwrap();
     let (user, planned) = facts_of(journal.reader(), person(1, Some("1357"))).await;
-    assert_eq!(planned, Facts { open: true, held: false, keeper: None, last_generated: Some(NOW) });
+    assert_eq!(planned, Facts { open: true, held: false, held_for: None, keeper: None, last_generated: Some(NOW) });
     assert!(!user.pins[0].foreseen, "not ours before COMMIT");
 
     journal.committed(batch, at(1)).await.unwrap();
-    bed.raw().execute("INSERT INTO hold VALUES (1, 2, 'user2', 0, 'revoked')", []).unwrap();
+    bed.raw().execute("INSERT INTO hold (database, user, login, since, reason) VALUES (1, 2, 'user2', 0, 'revoked')", []).unwrap();
     let known = journal.reader().facts(vec![person(2, None), person(9, None), person(1, Some("1357"))]).await.unwrap();
     assert_eq!(known.iter().map(|(u, _)| u.id.0).collect::<Vec<_>>(), [2, 9, 1], "in the order asked");
-    assert_eq!(known[0].1, Facts { open: true, held: true, keeper: Some(policy("visitors")), last_generated: Some(NOW) });
+    assert_eq!(known[0].1, Facts { open: true, held: true, held_for: None, keeper: Some(policy("visitors")), last_generated: Some(NOW) });
     assert_eq!(known[1].1, Facts::default());
     assert!(known[2].0.pins[0].foreseen);
 
     answer(&journal, 1, Answer::Accepted, at(2)).await;
     let (_, delivered) = facts_of(journal.reader(), person(1, None)).await;
-    assert_eq!(delivered, Facts { open: false, held: false, keeper: Some(policy("visitors")), last_generated: Some(NOW) });
+    assert_eq!(delivered, Facts { open: false, held: false, held_for: None, keeper: Some(policy("visitors")), last_generated: Some(NOW) });
     answer(&journal, 2, Answer::Gone, at(2)).await;
     let (user, gone) = facts_of(journal.reader(), person(2, Some("2468"))).await;
     assert_eq!((gone.keeper, gone.last_generated, user.pins[0].foreseen), (None, None, false), "superseded counts for nothing");

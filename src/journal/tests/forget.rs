@@ -40,8 +40,8 @@ async fn old_issuances_go_but_not_what_the_ledger_or_the_mail_needs() {
     let batch = journal.planned(&pass(), vec![expiring(silent(9, "1357"), Some(0))], at(200 * DAY)).await.unwrap();
     journal.committed(batch, at(200 * DAY)).await.unwrap(); // 9: ended less than 400 days ago: stays
 
-    assert_eq!(journal.forget_old(KEEP, at(399 * DAY)).await.unwrap(), 0);
-    assert_eq!(journal.forget_old(KEEP, now).await.unwrap(), 4);
+    assert_eq!(journal.forget_old(keep(KEEP), at(399 * DAY)).await.unwrap(), 0);
+    assert_eq!(journal.forget_old(keep(KEEP), now).await.unwrap(), 4);
     assert_eq!(ids(&bed).await, [2, 3, 4, 7, 9]);
     assert_eq!(counts(&bed, &journal).await, [("committed", 1), ("unannounced", 4)]);
     let batches: i64 = bed.raw().query_row("SELECT count(*) FROM batch", [], |r| r.get(0)).unwrap();
@@ -57,7 +57,7 @@ async fn old_issuances_go_but_not_what_the_ledger_or_the_mail_needs() {
         .pins[0]
             .foreseen
     );
-    assert_eq!(journal.forget_old(KEEP, now).await.unwrap(), 0);
+    assert_eq!(journal.forget_old(keep(KEEP), now).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn many_rows_are_forgotten_step_by_step() {
     let journal = bed.open().await;
     let rows = i64::from(FORGET_ROWS) * 2 + 3;
     committed(&journal, (0..rows).map(|u| expiring(silent(u, "1357"), Some(0))).collect()).await;
-    assert_eq!(journal.forget_old(KEEP, at(401 * DAY)).await.unwrap(), rows as u64);
+    assert_eq!(journal.forget_old(keep(KEEP), at(401 * DAY)).await.unwrap(), rows as u64);
     assert_eq!(ids(&bed).await, [0; 0]);
     committed(&journal, vec![silent(1, "1357")]).await;
     assert_eq!(ids(&bed).await, [rows + 1], "a number is never used twice");
@@ -82,8 +82,8 @@ async fn before_images_go_after_a_week() {
         let mut rows = raw.prepare("SELECT id FROM issuance WHERE before NOT NULL ORDER BY id").unwrap();
         rows.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
     };
-    journal.forget_old(KEEP, at(6 * DAY)).await.unwrap();
+    journal.forget_old(keep(KEEP), at(6 * DAY)).await.unwrap();
     assert_eq!(kept(), [1, 2]);
-    journal.forget_old(KEEP, at(8 * DAY)).await.unwrap();
+    journal.forget_old(keep(KEEP), at(8 * DAY)).await.unwrap();
     assert_eq!(kept(), [2], "an open one keeps all");
 }

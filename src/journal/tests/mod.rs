@@ -12,6 +12,7 @@ use crate::domain::{
 use crate::inventory::{Facts, Membership, Standing, StoredPassword, StoredPin, User};
 
 mod again;
+mod back;
 mod baseline;
 mod books;
 mod ends;
@@ -25,6 +26,11 @@ mod start;
 
 pub(super) const NOW: Timestamp = Timestamp(1_800_000_000);
 pub(super) const TWO_DAYS: Duration = Duration::from_secs(48 * 3600);
+
+/// What ended longer ago may go, and before-images after a week.
+pub(super) fn keep(issuances: Duration) -> Keep {
+    Keep { issuances, before_images: Duration::from_secs(7 * 86_400) }
+}
 
 pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp(NOW.0 + seconds)
@@ -43,6 +49,7 @@ impl Bed {
             path: dir.path().join("journal.db"),
             key: dir.path().join("journal.key"),
             keep: Duration::from_secs(400 * 86_400),
+            undo_for: Duration::from_secs(7 * 86_400),
         };
         Bed { dir, config }
     }
@@ -143,6 +150,7 @@ pub(super) fn announced(user: i64, pin: &str) -> NewIssuance {
         }),
         due_since: NOW,
         lane: Lane::Backlog,
+        takes_back: None,
         replaced_unexpected: Each::default(),
         quarantine: Duration::from_secs(90 * 86_400),
     }

@@ -87,7 +87,7 @@ async fn reminders_are_forgotten_once_their_pin_has_surely_lapsed() {
     let bed = Bed::new();
     let journal = bed.open().await;
     journal.remind(vec![reminder(1, NOW.0 - 4 * 86_400, WEEK), reminder(2, NOW.0 - 86_400, WEEK)], NOW).await.unwrap();
-    journal.forget_old(WEEK, NOW).await.unwrap();
+    journal.forget_old(keep(WEEK), NOW).await.unwrap();
     assert_eq!((last(&journal, 1).await, last(&journal, 2).await.is_some()), (None, true));
 }
 

@@ -75,7 +75,7 @@ async fn a_password_is_ours_as_long_as_it_stands() {
     assert_eq!(aged(Credential::Code, at(-1)).await, []);
     // Nor does forgetting take what the age of the password needs.
     journal.attempted(vec![(IssuanceId(2), Answer::Accepted)], NOW, Duration::from_secs(9)).await.unwrap();
-    journal.forget_old(Duration::ZERO, at(500 * 86_400)).await.unwrap();
+    journal.forget_old(keep(Duration::ZERO), at(500 * 86_400)).await.unwrap();
     assert_eq!(issued("$2a$new").await, Some(NOW));
 }
 

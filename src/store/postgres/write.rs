@@ -13,7 +13,7 @@ use crate::domain::UserId;
 use crate::inventory::User;
 use crate::store::error::{Cause, StoreError, refused};
 use crate::store::sql::{self, Arg, Binder, LOCK_TIMEOUT, LOOK_UP, is_pin, quoted};
-use crate::store::{AfterImage, Committed, Outcome, PinTarget, UserChange};
+use crate::store::{AfterImage, Committed, Outcome, PinTarget, RoleChange, UserChange};
 
 use super::{GRACE, Layout, Postgres, Shared, expiry, within};
 
@@ -151,11 +151,11 @@ impl Transaction {
         let pending = |verdicts: &[Option<Outcome>], wanted: &dyn Fn(&UserChange) -> bool| -> Vec<usize> {
             (0..changes.len()).filter(|&i| verdicts[i].is_none() && wanted(&changes[i])).collect()
         };
-        let coded = pending(&verdicts, &|c| c.code.is_some());
+        let coded = pending(&verdicts, &|c| c.code.as_ref().is_some_and(|code| code.new.is_some()));
         for i in self.standing_codes(client, layout, changes, &coded).await? {
             verdicts[i] = Some(Outcome::CodeTaken);
         }
-        for kind in [Kind::Insert, Kind::Replace, Kind::End, Kind::Delete] {
+        for kind in [Kind::Insert, Kind::Replace, Kind::Beside, Kind::End, Kind::Delete] {
             let chosen = pending(&verdicts, &|c| Kind::of(c) == Some(kind));
             for (i, outcome) in self.run(client, layout, kind, changes, &chosen).await? {
                 verdicts[i] = (outcome != Outcome::Applied).then_some(outcome);
@@ -165,10 +165,11 @@ impl Transaction {
         let holds = |kind: Kind, c: &UserChange| match kind {
             Kind::Values => of_values(c),
             Kind::Move => c.cost_center.is_some(),
-            Kind::Role => c.role.is_some(),
+            Kind::RemoveRole => matches!(c.role, Some(RoleChange::Remove(_))),
+            Kind::GiveRole => matches!(c.role, Some(RoleChange::Give(_))),
             _ => c.pin.is_some(),
         };
-        let later = [Kind::Values, Kind::Move, Kind::Role];
+        let later = [Kind::Values, Kind::Move, Kind::RemoveRole, Kind::GiveRole];
         for (n, kind) in later.into_iter().enumerate() {
             let chosen = pending(&verdicts, &|c| holds(kind, c));
             for (i, outcome) in self.run(client, layout, kind, changes, &chosen).await? {
@@ -217,7 +218,8 @@ impl Transaction {
         let batch: Vec<&UserChange> = chosen.iter().map(|&i| &changes[i]).collect();
         let mut binder = Binder::postgres();
         let (step, statement) = match kind {
-            Kind::Insert => ("insert PINs", self.postgres.insert(layout, &batch, &mut binder)),
+            Kind::Insert => ("insert PINs", self.postgres.insert(layout, &batch, false, &mut binder)),
+            Kind::Beside => ("insert PINs beside others", self.postgres.insert(layout, &batch, true, &mut binder)),
             Kind::Replace => ("replace PINs", self.postgres.replace(layout, &batch, &mut binder)),
             Kind::End => ("end PINs", self.postgres.adjust(layout, &batch, false, &mut binder)),
             Kind::Delete => ("delete PINs", self.postgres.adjust(layout, &batch, true, &mut binder)),
@@ -226,8 +228,8 @@ impl Transaction {
                 None => return Ok(chosen.iter().map(|&i| (i, Outcome::ChangedMeanwhile)).collect()),
             },
             Kind::Move => ("move users", self.postgres.move_users(layout, &batch, &mut binder)),
-            Kind::Role => match self.postgres.remove_roles(layout, &batch, &mut binder) {
-                Some(statement) => ("remove roles", statement),
+            Kind::RemoveRole | Kind::GiveRole => match self.postgres.change_roles(layout, &batch, kind == Kind::GiveRole, &mut binder) {
+                Some(statement) => ("change roles", statement),
                 None => return Ok(chosen.iter().map(|&i| (i, Outcome::ChangedMeanwhile)).collect()),
             },
         };
@@ -280,11 +282,13 @@ impl Transaction {
 enum Kind {
     Insert,
     Replace,
+    Beside,
     End,
     Delete,
     Values,
     Move,
-    Role,
+    RemoveRole,
+    GiveRole,
 }
 
 impl Kind {
@@ -294,6 +298,7 @@ impl Kind {
         Some(match pin.to {
             PinTarget::New(_) if pin.old.is_empty() => Kind::Insert,
             PinTarget::New(_) => Kind::Replace,
+            PinTarget::Beside(_) => Kind::Beside,
             PinTarget::End { .. } => Kind::End,
             PinTarget::Gone { .. } => Kind::Delete,
         })

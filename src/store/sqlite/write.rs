@@ -13,7 +13,7 @@ use crate::domain::{StoredValue, UserId};
 use crate::inventory::{StoredPin, User};
 use crate::store::error::{Cause, Kind, StoreError};
 use crate::store::sql::{self, Binder, LOCK_TIMEOUT, quoted};
-use crate::store::{AfterImage, Committed, NewPin, Outcome, PinChange, PinTarget, UserChange, ValueChange};
+use crate::store::{AfterImage, Committed, NewPin, Outcome, PinChange, PinTarget, RoleChange, UserChange, ValueChange};
 
 use super::{Sqlite, blocking, decode, read_end, values, write_end};
 
@@ -138,8 +138,8 @@ fn write_all(sqlite: &Sqlite, connection: &Connection, changes: &[UserChange]) -
 }
 
 fn write_one(sqlite: &Sqlite, connection: &Connection, change: &UserChange) -> rusqlite::Result<Outcome> {
-    if let Some(code) = &change.code
-        && has_code(sqlite, connection, &code.new)?
+    if let Some(code) = change.code.as_ref().and_then(|code| code.new.as_ref())
+        && has_code(sqlite, connection, code)?
     {
         return Ok(Outcome::CodeTaken);
     }
@@ -164,9 +164,12 @@ fn write_one(sqlite: &Sqlite, connection: &Connection, change: &UserChange) -> r
         }
         begun = true;
     }
-    if let Some(removal) = &change.role
-        && !places::remove_role(sqlite, connection, change.user, removal)?
-    {
+    let changed = match &change.role {
+        Some(RoleChange::Remove(role)) => places::remove_role(sqlite, connection, change.user, role.id)?,
+        Some(RoleChange::Give(role)) => places::give_role(sqlite, connection, change.user, role.id)?,
+        None => true,
+    };
+    if !changed {
         return Ok(missed(begun));
     }
     Ok(Outcome::Applied)
@@ -192,7 +195,7 @@ fn write_value(
     let update =
         format!("UPDATE {} SET {column} = ?1 WHERE {} = ?2 AND coalesce({column}, '') = ?3", quoted(&users.table), quoted(&users.id));
     let old = change.old.as_ref().map_or("", StoredValue::expose);
-    Ok(connection.prepare_cached(&update)?.execute(params![change.new.expose(), user.0, old])? == 1)
+    Ok(connection.prepare_cached(&update)?.execute(params![change.new.as_ref().map(StoredValue::expose), user.0, old])? == 1)
 }
 
 fn write_pin(sqlite: &Sqlite, connection: &Connection, user: UserId, change: &PinChange) -> rusqlite::Result<Outcome> {
@@ -208,10 +211,11 @@ fn write_pin(sqlite: &Sqlite, connection: &Connection, user: UserId, change: &Pi
     };
     match &change.to {
         PinTarget::New(new) => return write_new(sqlite, connection, user, new, &rows),
+        PinTarget::Beside(new) => return write_new(sqlite, connection, user, new, &[]),
         PinTarget::End { pins, at } => {
             let update = format!("UPDATE {table} SET {end} = {} WHERE rowid = ?1", write_end(&map.expires, "?2"));
             for row in of(pins) {
-                connection.prepare_cached(&update)?.execute([row, sql::writable(*at)])?;
+                connection.prepare_cached(&update)?.execute(params![row, at.map(sql::writable)])?;
             }
         }
         PinTarget::Gone { pins } => {
@@ -316,7 +320,7 @@ pub(super) fn look_up(sqlite: &Sqlite, connection: &Connection, images: &[AfterI
         for (value, column) in [(&image.code, sqlite.code_column()), (&image.password, sqlite.password_column())] {
             let Some(value) = value else { continue };
             let Some(column) = column else { return Ok(false) };
-            let held = format!("SELECT 1 FROM {} WHERE {} = ?1 AND {column} = ?2", quoted(&users.table), quoted(&users.id));
+            let held = format!("SELECT 1 FROM {} WHERE {} = ?1 AND coalesce({column}, '') = ?2", quoted(&users.table), quoted(&users.id));
             if !connection.prepare_cached(&held)?.exists(params![image.user.0, value.expose()])? {
                 return Ok(false);
             }

@@ -6,7 +6,7 @@
 use credkeeper::config::schema_map::{LinkMap, Member, Test};
 use credkeeper::domain::{Role, RoleId, RoleRef};
 use credkeeper::policy::Needs;
-use credkeeper::store::{Move, RoleRemoval};
+use credkeeper::store::{Move, RoleChange};
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn by_name(name: &str) -> Wanted {
 }
 
 fn without_role(user: &credkeeper::inventory::User, role: Role) -> UserChange {
-    UserChange { role: Some(RoleRemoval { role }), ..UserChange::of(user.id) }
+    UserChange { role: Some(RoleChange::Remove(role)), ..UserChange::of(user.id) }
 }
 
 /// What a test needs of the bench beside its own functions.
@@ -261,6 +261,15 @@ async fn a_role_is_removed_from_who_has_it(bench: &Bench) {
         (vec!["32".into()], vec!["32".into()], vec!["31".into()])
     );
     assert_eq!(write(&store, &changes[..1]).await, [Outcome::ChangedMeanwhile], "once");
+    let link = bench.table(&bench.config.map.roles.as_ref().expect("roles").link.table);
+    bench.on_postgres(&format!("GRANT INSERT ON {link} TO credkeeper")).await;
+    let back = |i: usize| UserChange { role: Some(RoleChange::Give(visitor())), ..UserChange::of(users[i].id) };
+    assert_eq!(
+        write(&store, &[back(0), back(2), UserChange { role: Some(RoleChange::Give(visitor())), ..UserChange::of(user_id(999)) }]).await,
+        [Outcome::Applied, Outcome::ChangedMeanwhile, Outcome::ChangedMeanwhile],
+        "it is given to who is there and has it not"
+    );
+    assert_eq!((bench.roles_of(101).await, bench.roles_of(103).await), (vec!["31".into(), "32".into()], vec!["31".into()]));
 }
 
 async fn what_misses_after_something_was_written_tears(bench: &Bench) {
@@ -269,7 +278,7 @@ async fn what_misses_after_something_was_written_tears(bench: &Bench) {
     bench.give_role(102, 31).await;
     let store = bench.store().await;
     let users = read(store.reader(), &Filter { above: Some(user_id(100)), ..Filter::default() }).await;
-    let role = Some(RoleRemoval { role: visitor() });
+    let role = Some(RoleChange::Remove(visitor()));
     let after_pin = UserChange { role: role.clone(), ..new_pin(&users[0], "740218", None) };
     let after_move = UserChange { role: role.clone(), ..only_move(&users[0], has_pin()) };
     let elsewhere = Membership { id: CostCenterId(11), number: 100 };
@@ -288,7 +297,7 @@ async fn places_and_roles_land_whole(bench: &Bench) {
     bench.give_role(102, 31).await;
     let store = bench.store().await;
     let users = read(store.reader(), &Filter { above: Some(user_id(100)), ..Filter::default() }).await;
-    let change = |i: usize| UserChange { role: Some(RoleRemoval { role: visitor() }), ..only_move(&users[i], has_pin()) };
+    let change = |i: usize| UserChange { role: Some(RoleChange::Remove(visitor())), ..only_move(&users[i], has_pin()) };
     let changes = [change(0), change(1)];
     let images = [image(&changes[0]), image(&changes[1])];
     assert_eq!(store.landed(&images).await.unwrap(), [false, false]);
@@ -314,7 +323,7 @@ async fn a_batch_of_all_kinds_is_one(bench: &Bench) {
     }
     let store = bench.store().await;
     let users = read(store.reader(), &Filter { above: Some(user_id(100)), ..Filter::default() }).await;
-    let role = || Some(RoleRemoval { role: visitor() });
+    let role = || Some(RoleChange::Remove(visitor()));
     let change = |u: &credkeeper::inventory::User| match u.id.0 % 4 {
         0 => UserChange { role: role(), ..moved(new_pin(u, &format!("{:08}", u.id.0), Some(LATER)), u.cost_center, has_pin()) },
         1 => only_move(u, has_pin()),
@@ -350,7 +359,7 @@ async fn roles_table_model(bench: &mut Bench) {
              INSERT INTO {roles} VALUES (31, 'Visitor'), (32, 'Admin'), (33, 'Twin'), (34, 'Twin')"
         ))
         .await;
-    bench.on_postgres(&format!("GRANT SELECT ON {roles} TO credkeeper; GRANT SELECT, DELETE ON {links} TO credkeeper")).await;
+    bench.on_postgres(&format!("GRANT SELECT ON {roles} TO credkeeper; GRANT SELECT, INSERT, DELETE ON {links} TO credkeeper")).await;
     let roles = bench.config.map.roles.as_mut().expect("roles");
     (roles.table, roles.id, roles.name, roles.rows) = ("roles".into(), "id".into(), "title".into(), None);
     roles.link = LinkMap { table: "role_members".into(), user: "member".into(), to: "role".into() };

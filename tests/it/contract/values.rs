@@ -6,22 +6,22 @@ use credkeeper::store::{Move, ValueChange};
 use super::*;
 
 /// The same database, with a policy that asks for codes and passwords.
-async fn store(bench: &Bench) -> Store {
+pub async fn with_values(bench: &Bench) -> Store {
     let mut config = bench.config.clone();
     config.needs = Needs { codes: true, passwords: true, ..config.needs };
     Store::connect(&config).await.expect("a store")
 }
 
-fn value(text: &str) -> StoredValue {
+pub fn value(text: &str) -> StoredValue {
     StoredValue::new(text.to_owned())
 }
 
 fn change(old: Option<&str>, new: &str) -> Option<ValueChange> {
-    Some(ValueChange { old: old.map(value), new: value(new) })
+    Some(ValueChange { old: old.map(value), new: Some(value(new)) })
 }
 
 /// User 1 has neither (NULL and empty), user 2 both, user 3 a code.
-async fn three(bench: &Bench) {
+pub async fn three(bench: &Bench) {
     bench.add_users(&[NewUser::new(1, "a"), NewUser::new(2, "b"), NewUser::new(3, "c")]).await;
     let map = &bench.config.map.users;
     let (table, code) = (bench.table(&map.table), &map.puk.as_ref().expect("a column").column);
@@ -31,8 +31,8 @@ async fn three(bench: &Bench) {
     }
 }
 
-async fn held(bench: &Bench, id: i64) -> (Option<String>, Option<String>) {
-    let store = store(bench).await;
+pub async fn held(bench: &Bench, id: i64) -> (Option<String>, Option<String>) {
+    let store = with_values(bench).await;
     let users = read(store.reader(), &Filter::default()).await;
     let user = users.into_iter().find(|user| user.id == user_id(id)).expect("the user");
     let text = |value: &StoredValue| value.expose().to_owned();
@@ -46,14 +46,14 @@ pub async fn codes_and_passwords_are_read_only_where_a_policy_asks(bench: &Bench
     let plain = bench.store().await;
     let quiet = read(plain.reader(), &Filter::default()).await;
     assert!(quiet.iter().all(|user| user.code.is_none() && user.password.is_none()));
-    let counts = store(bench).await.reader().counts().await.expect("figures");
+    let counts = with_values(bench).await.reader().counts().await.expect("figures");
     assert_eq!((counts.codes, counts.passwords), (2, 1));
     assert_eq!(plain.reader().counts().await.map(|counts| (counts.codes, counts.passwords)).expect("figures"), (0, 0));
 }
 
 pub async fn who_lacks_a_code_or_a_password_is_found(bench: &Bench) {
     three(bench).await;
-    let reader = store(bench).await;
+    let reader = with_values(bench).await;
     let found = async |due: DueFilter| {
         let mut found: Vec<i64> =
             read(reader.reader(), &Filter { due: Some(due), ..Filter::default() }).await.iter().map(|user| user.id.0).collect();
@@ -68,7 +68,7 @@ pub async fn who_lacks_a_code_or_a_password_is_found(bench: &Bench) {
 
 pub async fn codes_and_passwords_are_written_where_the_old_ones_stand(bench: &Bench) {
     three(bench).await;
-    let store = store(bench).await;
+    let store = with_values(bench).await;
     let changes = [
         UserChange { code: change(None, "NEW1"), password: change(None, "$2a$new1"), ..UserChange::of(user_id(1)) },
         UserChange { password: change(Some("$2a$two"), "$2a$new2"), ..UserChange::of(user_id(2)) },
@@ -91,7 +91,7 @@ pub async fn codes_and_passwords_are_written_where_the_old_ones_stand(bench: &Be
 
 pub async fn a_code_is_one_users(bench: &Bench) {
     three(bench).await;
-    let store = store(bench).await;
+    let store = with_values(bench).await;
     let asked = ["CODE2", "FREE", "CODE3"].map(value);
     assert_eq!(store.reader().codes_taken(&asked).await.expect("an answer"), [true, false, true]);
     let mut all: Vec<String> = Vec::new();
@@ -113,7 +113,7 @@ pub async fn a_code_is_one_users(bench: &Bench) {
 
 pub async fn a_password_that_misses_after_the_pin_tears(bench: &Bench) {
     three(bench).await;
-    let store = store(bench).await;
+    let store = with_values(bench).await;
     let seen = user(store.reader(), 1).await;
     let torn = UserChange { password: change(Some("$2a$other"), "$2a$new"), ..new_pin(&seen, "4711", None) };
     let (mut transaction, _) = store.begin(&[user_id(1)]).await.expect("begin");

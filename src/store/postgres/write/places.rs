@@ -63,18 +63,26 @@ impl Postgres {
         )
     }
 
-    /// Who has the role no longer is not in the answer. `None`: the map has no roles.
-    pub(super) fn remove_roles(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> Option<String> {
+    /// Who has the role no longer, or has it already where it is given, is not in the answer. `None`: the map has no roles.
+    pub(super) fn change_roles(&self, layout: &Layout, batch: &[&UserChange], give: bool, binder: &mut Binder) -> Option<String> {
         let (link, table) = self.role_links(layout)?;
         let ids = column(batch, |c| Some(c.user.0), Arg::Ints, binder);
-        let roles = column(batch, |c| c.role.as_ref().map(|removal| removal.role.id.0), Arg::Ints, binder);
+        let roles = column(batch, |c| c.role.as_ref().map(|change| change.role().id.0), Arg::Ints, binder);
+        let (user, role) = (quoted(&link.user), quoted(&link.to));
+        let changed = match give {
+            false => format!("DELETE FROM {table} l USING batch b WHERE l.{user} = b.id AND l.{role} = b.role RETURNING b.id"),
+            true => format!(
+                "INSERT INTO {table} ({user}, {role}) SELECT b.id, b.role FROM batch b JOIN {users} u ON u.{id} = b.id
+                   LEFT JOIN {table} l ON l.{user} = b.id AND l.{role} = b.role WHERE l.{user} IS NULL
+                 ON CONFLICT DO NOTHING RETURNING {user}::bigint AS id",
+                users = layout.users,
+                id = quoted(&self.db.map.users.id),
+            ),
+        };
         Some(format!(
-            "WITH batch(id, role) {m} (SELECT b.* FROM unnest({ids}, {roles}) b),
-                  removed AS (DELETE FROM {table} l USING batch b WHERE l.{user} = b.id AND l.{role} = b.role RETURNING b.id)
-             SELECT DISTINCT r.id, {APPLIED}::bigint FROM removed r",
+            "WITH batch(id, role) {m} (SELECT b.* FROM unnest({ids}, {roles}) b), changed AS ({changed})
+             SELECT DISTINCT c.id, {APPLIED}::bigint FROM changed c",
             m = layout.materialized,
-            user = quoted(&link.user),
-            role = quoted(&link.to),
         ))
     }
 }

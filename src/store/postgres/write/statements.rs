@@ -92,8 +92,14 @@ impl Postgres {
 
     /// Users without any PIN get one, if it stands nowhere. `ON CONFLICT` names no target: it is right with a unique index on
     /// the card and without, and what it keeps out was taken by somebody else in this moment.
-    pub(super) fn insert(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> String {
+    ///
+    /// With `beside` the users may have PINs, those named and no others, which stay.
+    pub(super) fn insert(&self, layout: &Layout, batch: &[&UserChange], beside: bool, binder: &mut Binder) -> String {
         let map = &self.db.map.cards;
+        let pinned = match beside {
+            true => format!("{}, pinned AS (SELECT d.id FROM differing d)", self.named(layout, batch, binder)),
+            false => format!("pinned {} (SELECT DISTINCT o.id FROM own o WHERE o.pin)", layout.materialized),
+        };
         let batch = self.batch_of_pins(layout, batch, binder);
         // Bound as text and cast to what the column is, so that one spelling serves numbers, booleans and dates.
         let defaults: Vec<(String, String)> = map
@@ -114,7 +120,7 @@ impl Postgres {
         format!(
             "WITH {batch},
              there {m} (SELECT b.id FROM batch b JOIN {users} u ON u.{id} = b.id),
-             pinned {m} (SELECT DISTINCT o.id FROM own o WHERE o.pin),
+             {pinned},
              ready {m} (SELECT b.* FROM batch b JOIN there t ON t.id = b.id LEFT JOIN held h ON h.id = b.id
                           LEFT JOIN pinned p ON p.id = b.id WHERE h.id IS NULL AND p.id IS NULL),
              done AS (INSERT INTO {cards} ({owner}, {card}, {end}{names})
@@ -170,8 +176,8 @@ impl Postgres {
         let map = &self.db.map.cards;
         let ids = column(batch, |c| Some(c.user.0), Arg::Ints, binder);
         let end_of = |c: &UserChange| match c.pin.as_ref()?.to {
-            PinTarget::End { at, .. } => Some(sql::writable(at)),
-            PinTarget::New(_) | PinTarget::Gone { .. } => None,
+            PinTarget::End { at, .. } => at.map(sql::writable),
+            PinTarget::New(_) | PinTarget::Beside(_) | PinTarget::Gone { .. } => None,
         };
         let ends = column(batch, end_of, Arg::Ints, binder);
         let named = self.named(layout, batch, binder);
@@ -237,7 +243,7 @@ impl Postgres {
                 // What is not even there does not stand.
                 let held = place.map_or("NULL".to_owned(), |place| format!("u.{place}"));
                 read += &format!(", {held}::text AS value{n}");
-                tests += &format!(" AND (b.value{n} IS NULL OR q.value{n} IS NOT DISTINCT FROM b.value{n})");
+                tests += &format!(" AND (b.value{n} IS NULL OR coalesce(q.value{n}, '') = b.value{n})");
             }
         }
         let (mut role_column, mut role_asked, mut regained, mut without_role) =

@@ -10,7 +10,7 @@ impl Postgres {
     pub(super) fn codes_standing(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> Option<String> {
         let code = self.code_column(layout)?;
         let ids = column(batch, |c| Some(c.user.0), Arg::Ints, binder);
-        let codes = column(batch, |c| c.code.as_ref().map(|code| code.new.expose().to_owned()), Arg::Texts, binder);
+        let codes = column(batch, |c| c.code.as_ref()?.new.as_ref().map(|code| code.expose().to_owned()), Arg::Texts, binder);
         Some(format!(
             "WITH batch(id, code) {m} (SELECT b.* FROM unnest({ids}, {codes}) b),
                   standing {m} (SELECT DISTINCT b.code FROM (SELECT DISTINCT b.code FROM batch b) b JOIN {users} u ON u.{code}::text = b.code)
@@ -20,7 +20,7 @@ impl Postgres {
         ))
     }
 
-    /// Old values are compared, new ones written; NULL and the empty text are both none. `None`: a column is not there.
+    /// Old values are compared, new ones written; NULL and the empty text are both none, and a user without an old text has no such change. `None`: a column is not there.
     pub(super) fn write_values(&self, layout: &Layout, batch: &[&UserChange], binder: &mut Binder) -> Option<String> {
         let kinds: [(ValueOf<UserChange, ValueChange>, _); 2] =
             [(|c| c.code.as_ref(), self.code_column(layout)), (|c| c.password.as_ref(), self.password_column(layout))];
@@ -33,11 +33,11 @@ impl Postgres {
             let place = place?;
             let text = |value: Option<&StoredValue>| value.map(|value| value.expose().to_owned());
             let old = column(batch, |c| of(c).map(|v| text(v.old.as_ref()).unwrap_or_default()), Arg::Texts, binder);
-            let new = column(batch, |c| of(c).and_then(|v| text(Some(&v.new))), Arg::Texts, binder);
+            let new = column(batch, |c| of(c).and_then(|v| text(v.new.as_ref())), Arg::Texts, binder);
             names += &format!(", old{n}, new{n}");
             arrays += &format!(", {old}, {new}");
-            sets.push(format!("{place} = coalesce(b.new{n}, u.{place}::text)"));
-            tests += &format!(" AND (b.new{n} IS NULL OR coalesce(u.{place}::text, '') = b.old{n})");
+            sets.push(format!("{place} = CASE WHEN b.old{n} IS NULL THEN u.{place}::text ELSE b.new{n} END"));
+            tests += &format!(" AND (b.old{n} IS NULL OR coalesce(u.{place}::text, '') = b.old{n})");
         }
         Some(format!(
             "WITH batch(id{names}) {m} (SELECT b.* FROM unnest({ids}{arrays}) b),

@@ -4,9 +4,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::config::schema_map::{LinkMap, Member};
 use crate::domain::{RoleId, UserId};
+use crate::store::Move;
 use crate::store::sql::quoted;
 use crate::store::sqlite::Sqlite;
-use crate::store::{Move, RoleRemoval};
 
 /// [`Sqlite::joined`] for the one user whose id is bound there.
 pub(super) fn joined_of_one(sqlite: &Sqlite, id: &str) -> String {
@@ -59,11 +59,22 @@ fn link_to(connection: &Connection, link: &LinkMap, user: UserId, to: i64) -> ru
 }
 
 /// Whether the user had the role.
-pub(super) fn remove_role(sqlite: &Sqlite, connection: &Connection, user: UserId, removal: &RoleRemoval) -> rusqlite::Result<bool> {
+pub(super) fn remove_role(sqlite: &Sqlite, connection: &Connection, user: UserId, role: RoleId) -> rusqlite::Result<bool> {
     let Some(roles) = &sqlite.db.map.roles else { return Ok(false) };
     let LinkMap { table, user: owner, to } = &roles.link;
     let delete = format!("DELETE FROM {} WHERE {} = ?1 AND {} = ?2", quoted(table), quoted(owner), quoted(to));
-    Ok(connection.prepare_cached(&delete)?.execute([user.0, removal.role.id.0])? > 0)
+    Ok(connection.prepare_cached(&delete)?.execute([user.0, role.0])? > 0)
+}
+
+/// Whether the user is there and did not have the role.
+pub(super) fn give_role(sqlite: &Sqlite, connection: &Connection, user: UserId, role: RoleId) -> rusqlite::Result<bool> {
+    let Some(roles) = &sqlite.db.map.roles else { return Ok(false) };
+    if has_role(sqlite, connection, user, role)? || !super::is_there(sqlite, connection, user)? {
+        return Ok(false);
+    }
+    let LinkMap { table, user: owner, to } = &roles.link;
+    let insert = format!("INSERT INTO {} ({}, {}) VALUES (?1, ?2)", quoted(table), quoted(owner), quoted(to));
+    Ok(connection.prepare_cached(&insert)?.execute(params![user.0, role.0])? == 1)
 }
 
 pub(super) fn has_role(sqlite: &Sqlite, connection: &Connection, user: UserId, role: RoleId) -> rusqlite::Result<bool> {

@@ -9,41 +9,32 @@
 //! The last two are an issuance of their own in the journal, so that a crash loses nothing and the history tells of it.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
-use tracing::{error, info};
+use tracing::info;
 
+use super::perform::Work;
+use super::{OperateError, find};
 use crate::cli::ExitStatus;
 use crate::clock;
-use crate::commands::{self, complaint, print};
 use crate::config::{Config, DatabaseConfig, Mode, TransportConfig};
-use crate::deliver::{self, Delivery, Desk};
 use crate::domain::mailbox::NotAMailbox;
 use crate::domain::template::Variable;
 use crate::domain::{Code, CodeCipher, IssuanceId, Pin, PinLength, StoredValue, WallClock, printable};
 use crate::inventory::{Facts, Now, StoredPin, User};
-use crate::journal::{
-    Again, Announcement, Answer, ExistingPin, HistoryRow, Journal, JournalError, JournalFile, LOCK_WAIT, Lane, NewIssuance, Owner,
-    PendingMail, State,
-};
-use crate::logging::Progress;
+use crate::journal::{Again, Announcement, Answer, ExistingPin, HistoryRow, Journal, JournalError, Lane, NewIssuance, PendingMail, State};
 use crate::mint::{self, recovery};
-use crate::operate::{OperateError, find_in_all};
 use crate::plan::{Planner, rules};
 use crate::policy::Policy;
-use crate::reconcile::{self, PassError, wanted};
-use crate::recover::recover;
-use crate::store::{Store, StoreError};
+use crate::reconcile::{self, wanted};
+use crate::store::StoreError;
 
 /// How many issuances are looked through for the last mail.
 const LOOKED_AT: usize = 50;
 
 /// Why nothing was sent.
 #[derive(Debug, thiserror::Error)]
-enum ResendError {
-    #[error(transparent)]
-    User(#[from] OperateError),
+pub enum ResendError {
     #[error("mode: observe stands in the configuration: no mail is sent")]
     Observing,
     #[error("mail.transport is none: no mail is sent")]
@@ -63,54 +54,33 @@ enum ResendError {
     Store(#[from] StoreError),
     #[error("the journal failed")]
     Journal(#[from] JournalError),
-    #[error("what an earlier run left behind could not be resolved")]
-    Recovery(#[from] PassError),
 }
 
 impl ResendError {
-    fn status(&self) -> ExitStatus {
+    pub(super) fn status(&self) -> ExitStatus {
         match self {
-            ResendError::User(e) => e.status(),
-            ResendError::Store(_) | ResendError::Journal(_) | ResendError::Recovery(_) => ExitStatus::Failed,
+            ResendError::Store(_) | ResendError::Journal(_) => ExitStatus::Failed,
             _ => ExitStatus::Partial,
         }
     }
 }
 
 /// Mails a user the credentials that he has (R26).
-pub async fn resend(config: Arc<Config>, login: &str, progress: &Progress) -> ExitStatus {
-    match sent(&config, login, progress).await {
-        Ok((said, status)) => ExitStatus::worst([print(&said), status]),
-        Err(e) => {
-            error!("{}", complaint(&e));
-            e.status()
-        }
-    }
-}
-
-async fn sent(config: &Arc<Config>, login: &str, progress: &Progress) -> Result<(String, ExitStatus), ResendError> {
+pub(super) async fn send(work: &Work<'_>, login: &str) -> Result<(String, ExitStatus), OperateError> {
+    let (config, database, store) = (work.config, work.database, work.store);
     if config.mode == Mode::Observe {
-        return Err(ResendError::Observing);
+        return Err(ResendError::Observing.into());
     }
     if matches!(config.mail.transport, TransportConfig::None) {
-        return Err(ResendError::NoTransport);
+        return Err(ResendError::NoTransport.into());
     }
-    let (database, user) = find_in_all(config, login).await?;
-    let file = match JournalFile::open(&config.journal, Owner::all(&config.databases), LOCK_WAIT).await {
-        Err(JournalError::Locked { .. }) => return Err(OperateError::Locked.into()),
-        other => other?,
-    };
-    let journal = file.of(&database.name).await?;
-    let store = Arc::new(Store::connect(database).await?);
-    recover(&store, &journal, clock::now()).await?;
+    work.lead()?;
+    let user = find(store.reader(), login).await?;
     let now = Now { utc: clock::now(), wall: store.reader().clock().await? };
     let places = store.reader().places(&wanted(config, database)).await?;
     let planner = Planner::new(&database.policies, &places, now).with_pilot(config.pilot.as_ref());
-    let (user, facts) = journal.reader().facts(vec![user]).await?.remove(0);
-    let desk = Sending { config, database, journal: &journal, store: &store, planner, user, facts, progress };
-    let told = desk.send().await;
-    file.close().await?;
-    told
+    let (user, facts) = work.journal.reader().facts(vec![user]).await?.remove(0);
+    Ok(Sending { work, config, database, journal: work.journal, planner, user, facts }.send().await?)
 }
 
 /// What one mail can tell, and what is missing in it.
@@ -123,14 +93,13 @@ struct Tellable {
 }
 
 struct Sending<'a> {
-    config: &'a Arc<Config>,
+    work: &'a Work<'a>,
+    config: &'a Config,
     database: &'a DatabaseConfig,
     journal: &'a Journal,
-    store: &'a Arc<Store>,
     planner: Planner<'a>,
     user: User,
     facts: Facts,
-    progress: &'a Progress,
 }
 
 impl Sending<'_> {
@@ -154,7 +123,7 @@ impl Sending<'_> {
         if let Some((row, mail)) = last {
             if row.state == State::Committed || mail.announcement.recipient == recipient {
                 self.journal.retry(row.issuance, clock::now()).await?;
-                let ended = self.deliver(row.issuance).await?;
+                let ended = self.work.deliver(self.user.id, row.issuance).await?;
                 if ended.state != State::Superseded {
                     return Ok(self.told(&ended, &mail.announcement, &of_mail(&mail), &[]));
                 }
@@ -179,7 +148,7 @@ impl Sending<'_> {
             let gone = vec![(old, Answer::Gone)];
             self.journal.attempted(gone, clock::now(), self.config.mail.give_up_after).await?;
         }
-        let ended = self.deliver(issuance).await?;
+        let ended = self.work.deliver(self.user.id, issuance).await?;
         Ok(self.told(&ended, &announcement, &kinds, &tellable.missing))
     }
 
@@ -299,6 +268,7 @@ impl Sending<'_> {
         let now = clock::now();
         let message_id = announcement.message_id.clone();
         let new = NewIssuance {
+            takes_back: None,
             role_removed: None,
             user: self.user.id,
             login: self.user.login.clone(),
@@ -320,18 +290,6 @@ impl Sending<'_> {
         let rows = self.journal.reader().user_history(self.user.id, 1).await?;
         let row = rows.into_iter().find(|row| row.message_id.as_ref() == Some(&message_id));
         Ok(row.ok_or(JournalError::NotUnderstood { what: "an issuance" })?.issuance)
-    }
-
-    /// Tries the one mail, and says how it stands then.
-    async fn deliver(&self, issuance: IssuanceId) -> Result<HistoryRow, ResendError> {
-        let metrics = Arc::new(commands::metrics(self.config));
-        let desk = Desk { journal: self.journal.file().clone(), config: self.config.clone(), metrics, down_since: None };
-        let delivery = Delivery::start(desk, deliver::Mode::One(issuance));
-        delivery.outlet().serve(&self.database.name, self.journal, self.store);
-        delivery.finish(self.progress).await;
-        let rows = self.journal.reader().user_history(self.user.id, LOOKED_AT).await?;
-        let row = rows.into_iter().find(|row| row.issuance == issuance);
-        Ok(row.ok_or(JournalError::NotUnderstood { what: "an issuance" })?)
     }
 
     fn told(&self, ended: &HistoryRow, mail: &Announcement, kinds: &[String], missing: &[&str]) -> (String, ExitStatus) {
