@@ -1,4 +1,5 @@
-//! The integration tests: one binary, real servers. `./test` installs what they need.
+//! The integration tests: one binary, real servers. `./test` installs what they need. The servers and the site serve other test programs too,
+//! which use more of them.
 
 mod arrows;
 mod bench;
@@ -27,6 +28,7 @@ mod mistakes;
 mod old_tool;
 mod operate;
 mod patterns;
+#[allow(dead_code)]
 mod pg;
 mod pin_space;
 mod pin_table;
@@ -41,9 +43,11 @@ mod resend;
 mod sandbox;
 mod secrets;
 mod sessions;
+#[allow(dead_code)]
 mod site;
 mod six_policies;
 mod small_site;
+#[allow(dead_code)]
 mod smtp;
 mod spine;
 #[cfg(unix)]

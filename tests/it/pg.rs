@@ -1,9 +1,11 @@
 //! A throwaway PostgreSQL: one cluster for the whole test process, one database for each test.
 //!
 //! The server hangs on a pipe: its shell waits for the end of file on standard input, which comes when this process ends, in
-//! whatever way, and then stops the server and removes its directory.
+//! whatever way, and then stops the server and removes its directory. A line on that input starts the server again, once it
+//! was stopped.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,18 @@ const HELP: &str = "these tests need PostgreSQL's server programs (initdb, postg
 pub struct Cluster {
     pub port: u16,
     dir: PathBuf,
-    _server: Child,
+    server: Child,
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug)]
+pub enum Stop {
+    /// New sessions are turned away, and it ends when the last one has ended.
+    Smart,
+    /// Sessions are ended, what is open is rolled back.
+    Fast,
+    /// As a crash does; the next start recovers from the log.
+    Immediate,
 }
 
 /// How a server differs from others.
@@ -54,9 +67,43 @@ pub fn cluster() -> &'static Cluster {
 impl Cluster {
     /// Turns new sessions away, and ends when the last one has ended ("smart shutdown").
     pub fn retire(&self) {
-        let process = fs::read_to_string(self.dir.join("data/postmaster.pid")).expect("the server's process");
-        let asked = Command::new("kill").args(["-TERM", process.lines().next().expect("a number")]).status();
+        self.ask(Stop::Smart);
+    }
+
+    fn ask(&self, how: Stop) {
+        let signal = match how {
+            Stop::Smart => "-TERM",
+            Stop::Fast => "-INT",
+            Stop::Immediate => "-QUIT",
+        };
+        let process = fs::read_to_string(self.pid_file()).expect("the server's process");
+        let asked = Command::new("kill").args([signal, process.lines().next().expect("a number")]).status();
         assert!(asked.is_ok_and(|status| status.success()));
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.dir.join("data/postmaster.pid")
+    }
+
+    /// Stops the server, and returns when it has ended.
+    pub async fn stop(&self, how: Stop) {
+        self.ask(how);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.pid_file().exists() {
+            assert!(Instant::now() < deadline, "the server did not end ({how:?})");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Starts it again on its port, and returns when it answers.
+    pub async fn start_again(&self) {
+        let mut input = self.server.stdin.as_ref().expect("piped");
+        input.write_all(b"again\n").expect("the server's shell");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while connect(self.port, "postgres").await.is_err() {
+            assert!(Instant::now() < deadline, "the server did not start again");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// What the server has written to its log for `database`, a line each.
@@ -68,8 +115,11 @@ impl Cluster {
 
 impl TestDb {
     pub async fn new() -> TestDb {
+        TestDb::on(cluster()).await
+    }
+
+    pub async fn on(cluster: &Cluster) -> TestDb {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let cluster = cluster();
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let admin = connect(cluster.port, "postgres").await.expect("the fixture's server answers");
         let create = format!("CREATE DATABASE {name} TEMPLATE vendor");
@@ -158,9 +208,9 @@ pub fn start(setup: Setup) -> Cluster {
         ];
         let server = programs.join("postgres");
         let options: String = settings.iter().map(|s| format!(" -c '{s}'")).collect();
-        let mut child = serve(&dir, owner, &format!("'{}' -D data -p {port}{options} 2>log", server.display()), "QUIT");
+        let mut child = serve(&dir, owner, &format!("'{}' -D data -p {port}{options} 2>>log", server.display()), "QUIT");
         if prepare(port, setup.copy_of.is_none()) {
-            return Cluster { port, dir, _server: child };
+            return Cluster { port, dir, server: child };
         }
         let _ = child.kill();
         let _ = child.wait();
@@ -198,11 +248,13 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Runs `command` in `dir` until the standard input of the answer is closed, as the end of this process does.
+/// Runs `command` in `dir` until the standard input of the answer is closed, as the end of this process does; again for each
+/// line that comes there, once it has ended.
 pub fn serve(dir: &Path, owner: Option<(u32, u32)>, command: &str, signal: &str) -> Child {
     // The trap: an interrupt at the terminal reaches the shell too, which still has to clean up.
     let script = format!(
-        "trap '' INT TERM HUP; {command} & server=$!; cat >/dev/null; kill -{signal} $server; wait $server; cd /; rm -rf '{}'",
+        "trap '' INT TERM HUP; {command} & server=$!; while read -r _; do wait $server; {command} & server=$!; done
+         kill -{signal} $server; wait $server; cd /; rm -rf '{}'",
         dir.display()
     );
     let mut shell = Command::new("/bin/sh");

@@ -8,9 +8,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_postgres::Client;
 
-use crate::pg::{TestDb, free_port};
-use crate::smtp::{SmtpServer, Stopped};
+use crate::pg::{TestDb, connect, free_port};
+use crate::smtp::{Received, SmtpServer, Stopped};
 
 const CREDKEEPER: &str = env!("CARGO_BIN_EXE_credkeeper");
 const PEOPLE: &str = include_str!("../data/sql/people.sql");
@@ -60,7 +61,11 @@ impl Site {
     }
 
     pub async fn empty() -> Site {
-        let database = TestDb::new().await;
+        Site::on(TestDb::new().await)
+    }
+
+    /// With nobody in this database.
+    pub fn on(database: TestDb) -> Site {
         let mail = SmtpServer::start();
         let site = Site {
             mail_port: mail.port,
@@ -178,18 +183,23 @@ log:
     // --- the program ---
 
     pub fn start(&self, arguments: &[&str]) -> Process {
+        self.start_by(&self.config(), self.http_port, arguments)
+    }
+
+    /// With a configuration of its own, which serves HTTP on this port.
+    pub fn start_by(&self, config: &Path, http_port: u16, arguments: &[&str]) -> Process {
         let out = self.folder().join(format!("out-{}", rand::random::<u32>()));
         let err = out.with_extension("err");
         let child = Command::new(CREDKEEPER)
             .arg("--config")
-            .arg(self.config())
+            .arg(config)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(&out).unwrap())
             .stderr(std::fs::File::create(&err).unwrap())
             .spawn()
             .unwrap();
-        Process { child, out, err, http_port: self.http_port }
+        Process { child, out, err, http_port }
     }
 
     pub fn run(&self, arguments: &[&str]) -> Ended {
@@ -215,6 +225,13 @@ log:
     }
 
     // --- the database ---
+
+    /// A session of its own, as the superuser.
+    pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        let client = connect(self.database.port, &self.database.name).await?;
+        client.batch_execute("SET search_path = tenant_1").await?;
+        Ok(client)
+    }
 
     pub async fn sql(&self, statements: &str) {
         self.database.sql(&format!("SET search_path = tenant_1; {statements}")).await;
@@ -247,8 +264,13 @@ log:
     // --- the mail server ---
 
     pub fn mails(&self) -> Vec<Mail> {
+        self.received().iter().map(|m| envelope(parse(&m.data), &m.to)).collect()
+    }
+
+    /// What the mail server has accepted, in order.
+    pub fn received(&self) -> Vec<Received> {
         match self.mail.lock().unwrap().as_ref().unwrap() {
-            MailServer::Up(server) => server.mails().iter().map(|m| envelope(parse(&m.data), &m.to)).collect(),
+            MailServer::Up(server) => server.mails(),
             MailServer::Down(_) => panic!("the mail server is down"),
         }
     }
@@ -337,6 +359,15 @@ impl Process {
     pub fn signal(&self, which: &str) {
         let asked = Command::new("kill").arg(which).arg(self.child.id().to_string()).status().unwrap();
         assert!(asked.success());
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A page of its own.
+    pub async fn page(&self, path: &str) -> Option<String> {
+        get(self.http_port, path).await.map(|(_, page)| page)
     }
 
     /// What it has written to its standard error so far.

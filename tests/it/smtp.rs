@@ -20,6 +20,8 @@ pub struct SmtpServer {
 /// A message that the server accepted.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// When, in seconds of the epoch.
+    pub at: f64,
     /// Counts the server's connections from 1.
     pub connection: u64,
     pub from: String,
@@ -136,6 +138,7 @@ fn received(line: &Value) -> Received {
         (part(0), part(1))
     };
     Received {
+        at: line["at"].as_f64().unwrap_or_default(),
         connection: line["connection"].as_u64().unwrap_or_default(),
         from: text("from"),
         to: list("to").iter().filter_map(|to| to.as_str().map(str::to_owned)).collect(),

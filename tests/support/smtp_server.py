@@ -10,6 +10,7 @@ Prints `listening PORT`, appends one JSON line a message to DIRECTORY/mails.json
 its standard input ends, so that it dies with the test that started it. DIRECTORY/heard.txt holds everything that clients
 said, decrypted, with `== PORT` where the connection from that port goes on. What a line of mails.jsonl holds:
 
+    at           when, in seconds of the epoch
     connection   number of the connection, from 1
     from, to     envelope
     data         the message, as Latin-1 text
@@ -41,6 +42,7 @@ import re
 import ssl
 import sys
 import threading
+import time
 
 try:
     from aiosmtpd.smtp import SMTP, AuthResult
@@ -138,6 +140,7 @@ class Handler:
 
     def record(self, session, envelope):
         line = {
+            "at": time.time(),
             "connection": session.number,
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
