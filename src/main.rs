@@ -158,11 +158,17 @@ async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> Exi
     }
     let metrics = Arc::new(commands::metrics(&config));
     let several = config.has_several();
+    let write_metrics = || match &asked.metrics_file {
+        None => ExitStatus::Done,
+        Some(file) => metrics.write_file(file, clock::now()).map_or_else(|e| failed(&e), |()| ExitStatus::Done),
+    };
     let ended = match once::run(config, asked, metrics.clone(), progress).await {
         Ok(ended) => ended,
         Err(e) => {
             error!("{}", commands::complaint(&e));
-            return e.status();
+            // A monitor is to see what failed; of one that gave way to another instance there is nothing to tell.
+            let written = if e.status() == ExitStatus::Failed { write_metrics() } else { ExitStatus::Done };
+            return ExitStatus::worst([e.status(), written]);
         }
     };
     for one in &ended {
@@ -177,10 +183,7 @@ async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> Exi
         (Format::Json, _) => report::json::text(&report::json::several(&told)),
     };
     let printed = commands::print(&text);
-    let written = match &asked.metrics_file {
-        None => ExitStatus::Done,
-        Some(file) => metrics.write_file(file, clock::now()).map_or_else(|e| failed(&e), |()| ExitStatus::Done),
-    };
+    let written = write_metrics();
     let of = |one: &once::Ended| match &one.outcome {
         Ok(report) => ExitStatus::of(report, asked.exit_code),
         Err(e) => e.status(),

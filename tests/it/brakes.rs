@@ -12,7 +12,7 @@ fn stops(ended: &Ended, list: &str, code: &str) -> Vec<(String, String)> {
 }
 
 /// A pass and its preview must be stopped by this tripwire alone, and change nothing.
-async fn stopped_by(site: &Site, tripwire: &str, says: &str) {
+pub async fn stopped_by(site: &Site, tripwire: &str, says: &str) {
     let before = site.fingerprint().await;
     let mails = site.mails().len();
     for arguments in [&["--once", "--format", "json"][..], &["plan", "--format", "json"], &["plan", "--exit-code", "--format", "json"]] {

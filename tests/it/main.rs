@@ -57,4 +57,5 @@ mod tenants;
 mod tls_postgres;
 mod token_endpoint;
 mod traffic;
+mod tripwires;
 mod undo;
