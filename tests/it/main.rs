@@ -53,6 +53,7 @@ mod spine;
 #[cfg(unix)]
 mod stopping;
 mod take_back;
+mod takeover;
 mod tenants;
 mod tls_postgres;
 mod token_endpoint;
