@@ -1,9 +1,14 @@
 //! The places where a test may end the program: between any two steps that a crash can part.
 //!
 //! Only the cargo feature `faults` builds this; without it, coming past a point does nothing and leaves nothing in the program.
-//! Two kinds of test use it. One runs the program as a process: `CREDKEEPER_FAULT=POINT:N:FILE` makes it write FILE and stand still when it comes past POINT for the
+//! `CREDKEEPER_FAULT_JOURNAL_PAGES=N` gives the journal's file room for so many pages and no more, and `CREDKEEPER_FAULT_HASTE=N` makes the pauses
+//! and deadlines of delivery that no configuration changes N times shorter.
+//! Two kinds of test use the points. One runs the program as a process: `CREDKEEPER_FAULT=POINT:N:FILE` makes it write FILE and stand still when it comes past POINT for the
 //! Nth time, and the test ends it with SIGKILL there. The other runs a pass inside of the test, and decides at each point
 //! with [`on_this_thread`].
+
+#[cfg(not(feature = "faults"))]
+use std::time::Duration;
 
 /// A place between two steps.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -85,8 +90,22 @@ impl Point {
 #[inline(always)]
 pub async fn at(_: Point) {}
 
+/// Pages that the journal's file may have; `None`: as many as the disk holds.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub fn journal_pages() -> Option<u32> {
+    None
+}
+
+/// How long a pause or a deadline is.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub fn hastened(span: Duration) -> Duration {
+    span
+}
+
 #[cfg(feature = "faults")]
-pub use armed::{Fate, at, on_this_thread};
+pub use armed::{Fate, at, hastened, journal_pages, on_this_thread};
 
 #[cfg(feature = "faults")]
 mod armed {
@@ -94,6 +113,7 @@ mod armed {
     use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use super::Point;
 
@@ -148,5 +168,20 @@ mod armed {
             tracing::error!("Cannot write {}: {e}", asked.file.display());
         }
         Fate::Stand
+    }
+
+    /// Pages that the journal's file may have; `None`: as many as the disk holds.
+    pub fn journal_pages() -> Option<u32> {
+        number("CREDKEEPER_FAULT_JOURNAL_PAGES")
+    }
+
+    /// How long a pause or a deadline is.
+    pub fn hastened(span: Duration) -> Duration {
+        static HASTE: OnceLock<u32> = OnceLock::new();
+        span / *HASTE.get_or_init(|| number("CREDKEEPER_FAULT_HASTE").unwrap_or(1).max(1))
+    }
+
+    fn number(name: &str) -> Option<u32> {
+        std::env::var(name).ok()?.parse().ok()
     }
 }

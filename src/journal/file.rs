@@ -23,6 +23,7 @@ use super::error::{Doing, JournalError};
 use super::ledger::Tallies;
 use super::{BookId, Lane, View, Writer};
 use crate::domain::Key;
+use crate::fault;
 use crate::seal;
 
 /// In the header of the file, so that `file` and we can tell a journal from any other SQLite file: “crkp”.
@@ -276,6 +277,9 @@ fn set_up_writing(db: &Connection) -> Result<(), rusqlite::Error> {
     db.pragma_update(None, "temp_store", "memory")?;
     db.pragma_update(None, "cache_size", -4096)?;
     db.set_prepared_statement_cache_capacity(64);
+    if let Some(pages) = fault::journal_pages() {
+        db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+    }
     Ok(())
 }
 

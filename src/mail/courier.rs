@@ -18,6 +18,7 @@ use tokio::time::{sleep, sleep_until};
 
 use crate::config::{MailConfig, TransportConfig};
 use crate::domain::{IssuanceId, Limit, Timestamp};
+use crate::fault::hastened;
 
 use super::delivery::{Delivery, MailError};
 use super::gate::{Entry, Gate, Phase, Rejections, Ticket};
@@ -57,7 +58,7 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Timing {
-        Timing { deadlines: None, first_pause: Duration::from_secs(15), longest_pause: Duration::from_secs(15 * 60) }
+        Timing { deadlines: None, first_pause: hastened(Duration::from_secs(15)), longest_pause: hastened(Duration::from_secs(15 * 60)) }
     }
 }
 

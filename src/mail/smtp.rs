@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Encryption, SmtpConfig};
 use crate::domain::Mailbox;
+use crate::fault::hastened;
 
 use super::delivery::{Delivery, Enhanced, MailError, Refusal, Stage, blame};
 use super::login::{Credentials, Mechanism, log_in};
@@ -42,9 +43,9 @@ impl Deadlines {
     pub fn of(config: &SmtpConfig) -> Deadlines {
         Deadlines {
             connect: Duration::from_secs(10),
-            greeting: Duration::from_secs(30),
+            greeting: hastened(Duration::from_secs(30)),
             command: config.timeout,
-            accepted: config.timeout.max(Duration::from_secs(120)),
+            accepted: config.timeout.max(hastened(Duration::from_secs(120))),
         }
     }
 }

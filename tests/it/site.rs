@@ -67,13 +67,16 @@ impl Site {
     /// With nobody in this database.
     pub fn on(database: TestDb) -> Site {
         let mail = SmtpServer::start();
-        let site = Site {
-            mail_port: mail.port,
-            http_port: free_port(),
-            mail: Mutex::new(Some(MailServer::Up(mail))),
-            folder: tempfile::tempdir().unwrap(),
-            database,
-        };
+        Site::made(database, mail.port, Some(MailServer::Up(mail)))
+    }
+
+    /// With a mail server of the test's own at this port: it has none of its own to ask for mails.
+    pub async fn mailing_to(port: u16) -> Site {
+        Site::made(TestDb::new().await, port, None)
+    }
+
+    fn made(database: TestDb, mail_port: u16, mail: Option<MailServer>) -> Site {
+        let site = Site { mail_port, http_port: free_port(), mail: Mutex::new(mail), folder: tempfile::tempdir().unwrap(), database };
         std::fs::write(site.config(), site.yaml()).unwrap();
         site
     }
@@ -172,6 +175,11 @@ log:
         self.with_config(|yaml| listen.replace(&yaml, format!("listen: '127.0.0.1:{}'", free_port())).into_owned())
     }
 
+    /// Where the database answers.
+    pub fn database_port(&self) -> u16 {
+        self.database.port
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -188,9 +196,18 @@ log:
 
     /// With a configuration of its own, which serves HTTP on this port.
     pub fn start_by(&self, config: &Path, http_port: u16, arguments: &[&str]) -> Process {
+        self.started(Command::new(CREDKEEPER), config, http_port, arguments)
+    }
+
+    /// By a command of the caller's, who sets its environment or lets a shell set limits first.
+    pub fn start_as(&self, command: Command, arguments: &[&str]) -> Process {
+        self.started(command, &self.config(), self.http_port, arguments)
+    }
+
+    fn started(&self, mut command: Command, config: &Path, http_port: u16, arguments: &[&str]) -> Process {
         let out = self.folder().join(format!("out-{}", rand::random::<u32>()));
         let err = out.with_extension("err");
-        let child = Command::new(CREDKEEPER)
+        let child = command
             .arg("--config")
             .arg(config)
             .args(arguments)
