@@ -288,7 +288,8 @@ impl Loop {
         }
         if let State::PausedUntil(until) = courier {
             let until = Instant::from_std(until);
-            let worth_it = self.mode == Mode::Daemon || (until.saturating_duration_since(now) < fault::hastened(SHORT_PAUSE) && !self.hopeless);
+            let worth_it =
+                self.mode == Mode::Daemon || (until.saturating_duration_since(now) < fault::hastened(SHORT_PAUSE) && !self.hopeless);
             return worth_it.then_some(until);
         }
         let room = WINDOW.saturating_sub(self.in_hand.len() + self.noted().count() + self.looks.mails());

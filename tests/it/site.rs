@@ -359,9 +359,13 @@ impl Process {
         }
     }
 
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// kill -9; `false`: it had ended before.
     pub fn kill(mut self) -> bool {
-        let alive = self.child.try_wait().unwrap().is_none();
+        let alive = self.is_alive();
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         alive
