@@ -20,7 +20,7 @@ const OF_RECOVERY: [Point; 2] = [Point::RecoveryLooked, Point::RecoveryNoted];
 fn reached(scenario: Scenario, point: Point) -> bool {
     match point {
         Point::RecoveryLooked | Point::RecoveryNoted => false,
-        Point::RemindersNoted => scenario != Scenario::Extension,
+        Point::RemindersNoted => scenario.has_reminders(),
         _ => true,
     }
 }

@@ -77,9 +77,13 @@ impl Scenario {
         self.told(user).is_some() || (self == Scenario::Extension && silent(user))
     }
 
-    /// Whether he is reminded that his PIN lapses.
+    /// Whether anybody is reminded that a PIN lapses.
+    pub fn has_reminders(self) -> bool {
+        self == Scenario::Pin
+    }
+
     pub fn reminds(self, user: i64) -> bool {
-        self != Scenario::Extension && had(user) == Had::Lapsing
+        self.has_reminders() && had(user) == Had::Lapsing
     }
 
     /// Whether the database holds the digits themselves: only then a PIN that is there can be told again at once.
@@ -110,7 +114,7 @@ impl Scenario {
     pin: {length: 8, rewrite: expired, valid_for: 365d}
     card_assignment_code: {length: 8}
     password: {length: 16}
-    notify: {to: email, template: all, reminders: [7d]}
+    notify: {to: email, template: all}
 "
             }
             Scenario::Extension => {
