@@ -180,6 +180,11 @@ log:
         self.database.port
     }
 
+    /// Where the mail server answers.
+    pub fn mail_port(&self) -> u16 {
+        self.mail_port
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
