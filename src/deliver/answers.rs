@@ -28,7 +28,7 @@ impl Loop {
         let told = told(&delivery);
         self.count(&mail, told);
         self.hopeless = match &delivery {
-            Verdict::ConnectError(error) => !error.is_transient(),
+            Verdict::ConnectError(error) => !error.is_transient() && !delivery.broke_amid(),
             Verdict::SiteFault(refusal) => refusal.stage == Stage::MailFrom,
             _ => false,
         };
@@ -37,7 +37,10 @@ impl Loop {
         } else if !matches!(delivery, Verdict::ConnectError(_)) {
             self.set_aside(id);
             warn!(mail.outcome = delivery.outcome(), policy = %mail.policy, "Mail not accepted: {delivery}");
-        } // else the courier has said why all mail waits
+        } else if delivery.broke_amid() {
+            // It may be the one at fault, as above; only one that is not is found out by trying it again soon.
+            self.behind.insert(id);
+        } // the courier has said why all mail waits
         match (told, &mail.reminds) {
             (Some(told), None) => self.note(id, told),
             (Some(told), Some(_)) => self.note_reminder(id, told),

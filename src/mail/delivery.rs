@@ -66,6 +66,14 @@ impl Delivery {
         }
     }
 
+    /// Whether the connection broke while this mail was told of: the server, or something between, may do so for this mail alone.
+    pub fn broke_amid(&self) -> bool {
+        let Delivery::ConnectError(MailError::Timeout(stage) | MailError::Lost(stage, _) | MailError::Protocol(stage)) = self else {
+            return false;
+        };
+        matches!(stage, Stage::MailFrom | Stage::Recipient | Stage::Data)
+    }
+
     /// What this verdict tells about the mail server as a whole.
     pub(crate) fn health(&self) -> Health {
         match self {
