@@ -55,6 +55,8 @@ const SHORT_PAUSE: Duration = Duration::from_secs(59);
 const STOP_WITHIN: Duration = Duration::from_secs(6);
 /// After a failure of the journal or the database.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// Tries to tell the journal before `--once` gives up: it must end, also on a disk that nobody mends.
+const TELL_AT_MOST: u32 = 5;
 /// A mail that the site refused lets the others go first for so long: it may be the one at fault, and must not be the only
 /// one that ever finds out whether the server is well again.
 const STEP_ASIDE: Duration = Duration::from_secs(120);
@@ -193,6 +195,8 @@ struct Loop {
     /// The same about reminders.
     reminded: Vec<(IssuanceId, Told)>,
     flush_at: Option<Instant>,
+    /// How often in a row the journal did not take them.
+    untold: u32,
     /// After a failure nothing is taken from the journal until then.
     rest_until: Option<Instant>,
     /// The last failure passes only if somebody mends something: `--once` need not wait for that.
@@ -227,6 +231,7 @@ impl Loop {
             answers: Vec::new(),
             reminded: Vec::new(),
             flush_at: None,
+            untold: 0,
             rest_until: None,
             hopeless: false,
             counted: Delivered::default(),
@@ -246,7 +251,7 @@ impl Loop {
             if idle && self.aside.is_empty() && !self.served.all().is_empty() {
                 self.outage.nothing_waits();
             }
-            if finish == Finish::WhenTried && idle {
+            if finish == Finish::WhenTried && (idle || self.untold >= TELL_AT_MOST) {
                 break;
             }
             let wake = [next, self.flush_at].into_iter().flatten().min();

@@ -106,6 +106,7 @@ impl Loop {
                 Err(e) => failed = Some(e),
             }
         }
+        self.untold = if failed.is_some() { self.untold.saturating_add(1) } else { 0 };
         if let Some(e) = failed {
             self.rests(&e.into());
             self.flush_at = Some(Instant::now() + AFTER_FAILURE);
