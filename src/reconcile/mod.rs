@@ -231,7 +231,7 @@ pub async fn pass(
     .await;
     fault::at(Point::PassActed).await;
     let error = ended.err();
-    report.error = error.as_ref().map(|e| chain(e));
+    report.error = error.as_ref().map(told);
     let summary = crate::report::json::render(&report);
     if ask.kind != PassKind::Poll
         && let Err(e) = journal.pass_ended(&report.pass, report.outcome().as_str(), summary, ask.utc).await
@@ -265,6 +265,15 @@ async fn keep_refused(
         refusal.kept = true;
     }
     Ok(())
+}
+
+/// Why a pass ended early, and what to do about it where the journal knows.
+fn told(error: &PassError) -> String {
+    let todo = match error {
+        PassError::Journal(e) => e.remedy(),
+        _ => None,
+    };
+    todo.map_or_else(|| chain(error), |todo| format!("{} → {todo}", chain(error)))
 }
 
 /// Reads, joins with the journal, and plans. Totals and skipped users go into the report. What a tripwire stops
