@@ -19,7 +19,7 @@ pub enum Kind {
 }
 
 static BUSY: Semaphore = Semaphore::const_new(4);
-static WAITING: Semaphore = Semaphore::const_new(10);
+static WAITING: Semaphore = Semaphore::const_new(16);
 static ALL: AtomicUsize = AtomicUsize::new(0);
 
 /// The cases of one test.

@@ -1,6 +1,6 @@
 //! kill -9 between any two steps, and again in the recovery from it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use credkeeper::fault::Point;
@@ -34,7 +34,7 @@ async fn killed_at(stage: &Stage, point: Point, nth: usize, arguments: &[&str]) 
     assert!(process.kill(), "{} stood still, and had ended", point.as_str());
 }
 
-async fn stands(process: &Process, file: &PathBuf, point: Point) {
+async fn stands(process: &Process, file: &Path, point: Point) {
     let until = Instant::now() + Duration::from_secs(60);
     while !file.exists() {
         assert!(Instant::now() < until, "it never came past {}:\n{}", point.as_str(), process.log());
