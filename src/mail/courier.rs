@@ -85,7 +85,7 @@ impl Courier {
         let (stop, stopped) = watch::channel(None);
         let gate = Gate::new(timing.first_pause, timing.longest_pause);
         let gate = match &config.transport {
-            TransportConfig::Smtp(smtp) if smtp.login.is_some() => gate.cautious(Instant::now()),
+            TransportConfig::Smtp(smtp) if smtp.login.is_some() => gate.cautious(now()),
             _ => gate,
         };
         let phase = watch::Sender::new(gate.phase());
@@ -119,7 +119,7 @@ impl Courier {
     pub fn state(&self) -> State {
         match *self.shared.phase.borrow() {
             Phase::Open => State::Open,
-            Phase::Shut { until, .. } if Instant::now() < until => State::PausedUntil(until),
+            Phase::Shut { until, .. } if now() < until => State::PausedUntil(until),
             Phase::Shut { .. } | Phase::Probing { .. } => State::Probing,
         }
     }
@@ -127,7 +127,7 @@ impl Courier {
     /// Takes no more mails, lets those in hand finish within `deadline`, and returns every answer not yet taken: a mail
     /// cut short after it may have been handed over is [`Delivery::Unknown`], a mail still queued `NotTried`.
     pub async fn shutdown(mut self, deadline: Duration) -> Vec<Answer> {
-        self.stop.send_replace(Some(Instant::now() + deadline));
+        self.stop.send_replace(Some(now() + deadline));
         let mut rest = Vec::new();
         while let Some(answer) = self.answers.recv().await {
             rest.push(answer);
@@ -179,14 +179,14 @@ impl Shared {
 
     fn enter(&self) -> Entry {
         let mut control = self.control();
-        let entry = control.gate.enter(Instant::now());
+        let entry = control.gate.enter(now());
         self.publish(control.gate.phase());
         entry
     }
 
     /// Says what was learned from a mail; a rejection among too many is no longer the recipient's.
     fn leave(&self, ticket: Ticket, delivery: Delivery) -> Delivery {
-        let now = Instant::now();
+        let now = now();
         let mut control = self.control();
         let delivery = match delivery {
             Delivery::RecipientRejected(refusal) if control.rejections.note(now, true) => Delivery::SiteFault(refusal),
@@ -253,7 +253,7 @@ impl Worker {
 
     async fn carry(&mut self, mail: &Outgoing) -> Answer {
         let Some(ticket) = self.admit().await else { return not_tried(mail.id) };
-        let begun = Instant::now();
+        let begun = now();
         let date = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let delivery = match &mut self.transport {
             Some(transport) => tokio::select! {
@@ -267,7 +267,7 @@ impl Worker {
             *self.shared.certificate_expires.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
         }
         let delivery = self.shared.leave(ticket, delivery);
-        Answer { id: mail.id, delivery, took: begun.elapsed() }
+        Answer { id: mail.id, delivery, took: now().saturating_duration_since(begun) }
     }
 
     /// Waits for the pace and the gate; `None`: paused or stopping, the mail goes back.
@@ -292,7 +292,7 @@ impl Worker {
     /// Waits for the pace with the ticket in hand; hands it back if the gate shuts meanwhile.
     async fn paced(&mut self, ticket: Ticket) -> Option<Ticket> {
         loop {
-            let wait = self.shared.control().bucket.take(Instant::now());
+            let wait = self.shared.control().bucket.take(now());
             let Err(wait) = wait else { return Some(ticket) };
             tokio::select! {
                 biased;
@@ -322,6 +322,11 @@ async fn given_up(stopped: &mut watch::Receiver<Option<Instant>>) {
 
 async fn shut(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| matches!(phase, Phase::Shut { .. })).await;
+}
+
+/// As the runtime tells it, so that a test which stops its time stops the pauses too.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 fn not_tried(id: IssuanceId) -> Answer {

@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("seal", "domain"),
     ("tls", "domain"),
     ("config", "domain policy seal tls"),
-    ("store", "config domain inventory tls"),
+    ("store", "clock config domain inventory tls"),
     ("journal", "config domain fault inventory seal"),
     ("mail", "config domain fault tls"),
     ("report", "domain inventory plan"),

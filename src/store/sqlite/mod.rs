@@ -13,9 +13,10 @@ use rusqlite::{Connection, OpenFlags, params_from_iter};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use crate::clock;
 use crate::config::DatabaseConfig;
 use crate::config::schema_map::{ExpiresKind, ExpiresMap, RolesMap, Zone};
-use crate::domain::{StoredValue, Timestamp, UserId, WallClock};
+use crate::domain::{StoredValue, UserId, WallClock};
 use crate::inventory::{Counts, Pulse, ReadOnly, Standing, User};
 
 use super::counts::{NUMBERS, Question, counts};
@@ -69,18 +70,19 @@ impl Sqlite {
     }
 
     /// A file takes changes as long as it can be opened for them; SQLite opens one that it may not write to read only.
+    /// Its clock is ours: SQLite has none but this machine's.
     pub(super) async fn pulse(&self) -> Result<Pulse, StoreError> {
-        let this = self.clone();
+        let (this, utc) = (self.clone(), clock::now());
         blocking(move || {
             let failed = |e| StoreError::query("ask for the time", e);
             let connection = this.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             let read_only = connection.is_readonly("main").map_err(failed)?.then_some(ReadOnly::File);
             let sql = match this.db.map.cards.expires.zone {
-                Zone::Local => "SELECT unixepoch('now', 'localtime'), unixepoch('now')",
-                Zone::Utc => "SELECT unixepoch('now'), unixepoch('now')",
+                Zone::Local => "SELECT unixepoch(?1, 'unixepoch', 'localtime')",
+                Zone::Utc => "SELECT ?1",
             };
-            let pulse = |row: &rusqlite::Row<'_>| Ok(Pulse { wall: WallClock(row.get(0)?), utc: Timestamp(row.get(1)?), read_only });
-            connection.query_row(sql, [], pulse).map_err(failed)
+            let pulse = |row: &rusqlite::Row<'_>| Ok(Pulse { wall: WallClock(row.get(0)?), utc, read_only });
+            connection.query_row(sql, [utc.0], pulse).map_err(failed)
         })
         .await
     }
