@@ -36,7 +36,7 @@ mod standing;
 mod trouble;
 
 use outage::Outage;
-use ready::{Ready, rendered};
+use ready::{Ready, rendered, trusted};
 use reminding::Late;
 pub use served::Outlet;
 use served::{AllServed, Found, Looked, Looks};
@@ -330,7 +330,7 @@ impl Loop {
             fault::at(Point::MailTaken).await;
         }
         let only_reminders = due.is_empty() && !matches!(self.mode, Mode::One(_));
-        let (old, fresh): (Vec<_>, Vec<_>) = due.into_iter().partition(|m| now.since(m.committed_at) > TRUSTED_FOR);
+        let (old, fresh): (Vec<_>, Vec<_>) = due.into_iter().partition(|m| trusted(m.committed_at, now).is_none());
         let mut by_book: BTreeMap<BookId, Vec<PendingMail>> = BTreeMap::new();
         old.into_iter().for_each(|mail| by_book.entry(mail.book).or_default().push(mail));
         for (book, mails) in by_book {
@@ -340,8 +340,8 @@ impl Loop {
         }
         for mail in fresh {
             if let Some(served) = served.get(&mail.book) {
-                let trusted_until = instant + TRUSTED_FOR.saturating_sub(now.since(mail.committed_at));
-                self.prepare(mail, served.database.clone(), trusted_until);
+                let left = trusted(mail.committed_at, now).unwrap_or_default();
+                self.prepare(mail, served.database.clone(), instant + left);
             }
         }
         if only_reminders {

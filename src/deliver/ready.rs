@@ -2,14 +2,23 @@
 //! what a mail tells may be gone by then. So each has a moment from which on its credential must be looked up again.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::domain::template::{Template, Values};
 use crate::domain::translation::Reader;
-use crate::domain::{IssuanceId, Secret};
+use crate::domain::{IssuanceId, Secret, Timestamp};
 use crate::journal::PendingMail;
 use crate::mail::Outgoing;
+
+use super::TRUSTED_FOR;
+
+/// For how much longer a credential is trusted that was known to stand at `known_at`; `None`: it is looked up before its mail.
+/// Never no time at all: a mail that may be given, and is stale at once, would be taken again and again until the second is over.
+pub(super) fn trusted(known_at: Timestamp, now: Timestamp) -> Option<Duration> {
+    TRUSTED_FOR.checked_sub(now.since(known_at)).filter(|left| !left.is_zero())
+}
 
 #[derive(Default)]
 pub(super) struct Ready(VecDeque<(Outgoing, Instant)>);
@@ -69,8 +78,6 @@ pub(super) fn rendered(template: &Template, mail: &PendingMail) -> Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::domain::Mailbox;
 
@@ -102,5 +109,19 @@ mod tests {
         assert_eq!(next(30), (None, vec![5]));
         assert_eq!(next(30), (None, vec![]));
         assert!(ready.is_empty());
+    }
+
+    #[test]
+    fn what_is_trusted_can_be_given_and_what_is_not_is_looked_up() {
+        let start = Instant::now();
+        for age in 0..=120 {
+            let left = trusted(Timestamp(1_000), Timestamp(1_000 + age));
+            assert_eq!(left.is_some(), age < 60, "after {age} s");
+            let Some(left) = left else { continue };
+            let mut ready = Ready::default();
+            ready.push(mail(1), start + left);
+            assert!(ready.next(start).0.is_some(), "after {age} s it would be taken again and again");
+        }
+        assert_eq!(trusted(Timestamp(5_000), Timestamp(1_000)), Some(TRUSTED_FOR), "a clock that was set back");
     }
 }
