@@ -65,7 +65,7 @@ impl Loop {
             }
             Some(Told::Rejected { .. }) => totals.rejected += 1,
             Some(Told::Deferred { .. }) => totals.deferred += 1,
-            Some(Told::Gone) | None => {}
+            Some(Told::Gone | Told::NoVerdict) | None => {}
         }
     }
 
@@ -159,14 +159,15 @@ async fn waiting(served: &Served) -> Result<(u64, u64), JournalError> {
     Ok((mails, journal.reminders_waiting().await?))
 }
 
-/// `None`: the site is at fault (R32): the try does not count, the mail stays due, and the courier pauses.
+/// `None`: it was not tried. Where the site is at fault (R32) the try does not count, the mail stays due, and the courier pauses.
 fn told(delivery: &Verdict) -> Option<Told> {
     match delivery {
         Verdict::Accepted { .. } => Some(Told::Accepted),
         Verdict::RecipientRejected(refusal) => Some(Told::Rejected { code: refusal.code }),
         Verdict::AddressUnsupported => Some(Told::Rejected { code: Verdict::NOT_UTF8 }),
         Verdict::Deferred(_) | Verdict::Unknown => Some(Told::Deferred { code: delivery.code() }),
-        Verdict::SiteFault(_) | Verdict::ConnectError(_) | Verdict::NotTried => None,
+        Verdict::SiteFault(_) | Verdict::ConnectError(_) => Some(Told::NoVerdict),
+        Verdict::NotTried => None,
     }
 }
 

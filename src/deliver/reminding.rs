@@ -104,7 +104,7 @@ impl Loop {
             Some(Told::Accepted) => (&mut totals.accepted, ReminderOutcome::Accepted),
             Some(Told::Deferred { .. }) => (&mut totals.deferred, ReminderOutcome::Deferred),
             Some(Told::Rejected { .. }) => (&mut totals.rejected, ReminderOutcome::Rejected),
-            Some(Told::Gone) | None => return,
+            Some(Told::Gone | Told::NoVerdict) | None => return,
         };
         *count += 1;
         self.desk.metrics.reminder(&mail.database, outcome);

@@ -260,8 +260,7 @@ impl JournalFile {
     }
 
     /// What became of mails, in one transaction; each answered issuance with the state it is in now. One that could not take
-    /// its answer (ended meanwhile) does not hold up the others. Not to be called where the site is at fault (R32): such a try
-    /// does not count.
+    /// its answer (ended meanwhile) does not hold up the others.
     pub async fn attempted(
         &self,
         answers: Vec<(IssuanceId, Answer)>,

@@ -50,6 +50,9 @@ pub enum Answer {
     },
     /// Not tried: the database no longer holds what the mail would tell.
     Gone,
+    /// Tried, and the site was at fault (R32): counts as no try. The mail stays due, behind all that waited meanwhile, so that those of
+    /// whom the server says so for ever are not each time the first to find out.
+    NoVerdict,
 }
 
 /// An issuance after its answer.
@@ -150,6 +153,13 @@ impl Writer {
                 Answer::Accepted => (Event::Accepted, None, attempts, None),
                 Answer::Rejected { code } => (Event::Rejected, None, attempts, Some(code)),
                 Answer::Gone => (Event::Gone, None, row.attempts, None),
+                Answer::NoVerdict => {
+                    tx.prepare_cached("UPDATE issuance SET next_attempt = ?2 WHERE id = ?1 AND open = 1")
+                        .and_then(|mut s| s.execute([id.0, now.0]))
+                        .writing(WHAT)?;
+                    answered.push(Answered { id, state: Some(Ok(row.state)) });
+                    continue;
+                }
                 Answer::Deferred { code } => match retry::after(id, attempts, first_try, now, give_up_after) {
                     Retry::At(at) => (Event::Deferred, Some(at), attempts, code),
                     Retry::GiveUp => (Event::GaveUp, None, attempts, code),

@@ -87,6 +87,12 @@ impl Writer {
                     tx.prepare_cached("DELETE FROM reminder WHERE id = ?1").and_then(|mut s| s.execute([id.0])).writing(WHAT)?;
                     continue;
                 }
+                Answer::NoVerdict => {
+                    tx.prepare_cached("UPDATE reminder SET next_attempt = ?2 WHERE id = ?1")
+                        .and_then(|mut s| s.execute([id.0, now.0]))
+                        .writing(WHAT)?;
+                    continue;
+                }
                 Answer::Accepted | Answer::Rejected { .. } => None,
                 Answer::Deferred { .. } => match retry::after(id, attempts, first_try, now, give_up_after) {
                     Retry::At(at) => Some(at.0),

@@ -62,6 +62,24 @@ async fn a_mail_put_off_comes_back_later_and_behind_those_that_waited() {
     assert_eq!(journal.next_mail_at(&[journal.book()], &[IssuanceId(1), IssuanceId(2)]).await.unwrap(), None);
 }
 
+/// Who is refused for the site's sake each time must not be each time the first who finds out whether the site is well.
+#[tokio::test]
+async fn a_mail_without_a_verdict_stays_due_behind_those_that_waited_and_was_not_tried() {
+    let bed = Bed::new();
+    let journal = bed.open().await;
+    committed(&journal, vec![announced(1, "1357"), announced(2, "2468"), announced(3, "9753")]).await;
+    assert_eq!(answer(&journal, 1, Answer::NoVerdict, at(5)).await, State::Committed);
+    assert_eq!(due(&journal, at(5)).await, [2, 3, 1]);
+    assert_eq!(answer(&journal, 2, Answer::NoVerdict, at(20)).await, State::Committed);
+    assert_eq!(due(&journal, at(20)).await, [3, 1, 2]);
+    let mail = journal.due_mail(&[journal.book()], at(20), 1, &[IssuanceId(2), IssuanceId(3)]).await.unwrap().remove(0);
+    assert_eq!(mail.attempts, 0, "such a try does not count");
+    // Nor does the time begin after which a mail is given up.
+    assert_eq!(answer(&journal, 1, Answer::NoVerdict, at(400_000)).await, State::Committed);
+    assert_eq!(answer(&journal, 1, Answer::Deferred { code: Some(451) }, at(400_001)).await, State::Committed);
+    assert_eq!(answer(&journal, 3, Answer::Accepted, at(400_002)).await, State::Delivered);
+}
+
 #[tokio::test]
 async fn after_two_days_of_later_it_is_undeliverable_and_keeps_its_secret() {
     let bed = Bed::new();
