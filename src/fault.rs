@@ -85,6 +85,15 @@ impl Point {
     }
 }
 
+/// A mistake that a test has the program make, to see that it would be found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mistake {
+    /// The journal is told of a COMMIT before it is sent.
+    NotedBeforeCommit,
+    /// Nobody looks whether a credential still stands before its late mail.
+    NeverLooks,
+}
+
 /// Comes past a point.
 #[cfg(not(feature = "faults"))]
 #[inline(always)]
@@ -104,18 +113,25 @@ pub fn hastened(span: Duration) -> Duration {
     span
 }
 
+/// Whether this mistake is to be made.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub fn makes(_: Mistake) -> bool {
+    false
+}
+
 #[cfg(feature = "faults")]
-pub use armed::{Fate, at, hastened, journal_pages, on_this_thread};
+pub use armed::{Fate, at, hastened, journal_pages, make_on_this_thread, makes, on_this_thread};
 
 #[cfg(feature = "faults")]
 mod armed {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
-    use super::Point;
+    use super::{Mistake, Point};
 
     /// What becomes of whoever comes past a point.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,6 +145,17 @@ mod armed {
 
     thread_local! {
         static DECIDE: RefCell<Option<Decide>> = const { RefCell::new(None) };
+        static MAKES: Cell<Option<Mistake>> = const { Cell::new(None) };
+    }
+
+    /// From now on the program makes this mistake on this thread.
+    pub fn make_on_this_thread(mistake: Option<Mistake>) {
+        MAKES.set(mistake);
+    }
+
+    /// Whether this mistake is to be made.
+    pub fn makes(mistake: Mistake) -> bool {
+        MAKES.get() == Some(mistake)
     }
 
     /// From now on `decide` is asked at each point that is come past on this thread; `None`: all go on.

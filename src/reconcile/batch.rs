@@ -14,7 +14,7 @@ use super::prepare::{Preparing, Staged};
 use super::{Looked, PassError, Watch, changes, step_codes, with_facts};
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{PassId, PinLength, StoredValue, Timestamp, UserId};
-use crate::fault::{self, Point};
+use crate::fault::{self, Mistake, Point};
 use crate::inventory::User;
 use crate::journal::{Journal, Lane};
 use crate::logging::chain;
@@ -224,12 +224,18 @@ impl Batches<'_> {
             fault::at(Point::BatchWritten).await;
             let issuances = applied.iter().map(|s| s.issuance.clone()).collect();
             let batch = self.journal.planned(&self.pass, issuances, self.utc).await?;
+            let early = fault::makes(Mistake::NotedBeforeCommit);
+            if early {
+                self.journal.committed(batch, self.utc).await?;
+            }
             fault::at(Point::BatchPlanned).await;
             match transaction.commit().await {
                 Committed::Yes => {
                     fault::at(Point::BatchCommitted).await;
                     mint.keep_drawn();
-                    self.journal.committed(batch, self.utc).await?;
+                    if !early {
+                        self.journal.committed(batch, self.utc).await?;
+                    }
                     fault::at(Point::BatchNoted).await;
                 }
                 Committed::Refused(error) => {
