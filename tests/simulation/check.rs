@@ -162,10 +162,13 @@ pub fn none_lost(db: &Database, ledger: &mut Ledger, post: &Post) -> Result<(), 
     Ok(())
 }
 
+/// Whether a user has this stored credential.
+type Stands = fn(&Snapshot, i64, &str) -> bool;
+
 /// What became of one issuance that was committed.
 fn accounted(id: i64, made: &Made, row: Option<&Row>, db: &Database, post: &Post) -> Result<(), Broken> {
     let Made { at, user, .. } = made;
-    let credentials: [(&str, &Option<String>, fn(&Snapshot, i64, &str) -> bool); 3] = [
+    let credentials: [(&str, &Option<String>, Stands); 3] = [
         ("PIN", &made.pin, |state, user, pin| state.holds(user, pin)),
         ("code", &made.code, |state, user, code| state.people.get(&user).is_some_and(|person| person.code == code)),
         ("password", &made.password, |state, user, password| state.people.get(&user).is_some_and(|person| person.password == password)),
