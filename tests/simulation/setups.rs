@@ -40,15 +40,15 @@ pub const SETUPS: [Setup; 7] = [
         limits: "batch_size: 3, min_interval: 0s",
         mail: "connections: 2, give_up_after: 2h",
         policies: "
+  - name: staff
+    match: {cost_center: [Staff]}
+    pin: {length: 6, rewrite: expired, valid_for: 4d, spread: 1d}
+    notify: {to: email, template: t, reminders: [1d]}
   - name: visitors
     match: {cost_center: [Needs PIN]}
     pin: {length: 6, rewrite: expired, valid_for: 10d}
     cost_center: {move_to: Has PIN}
     notify: {to: email, template: t, reminders: [2d, 6h]}
-  - name: staff
-    match: {cost_center: [Staff]}
-    pin: {length: 6, rewrite: expired, valid_for: 4d, spread: 1d}
-    notify: {to: email, template: t, reminders: [1d]}
 ",
         is_served: |db, person, _, now| person.center != 11 && (person.center != 13 || db.has_pins(person, |pin| pin.is_valid(now))),
     },
