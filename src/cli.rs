@@ -58,6 +58,12 @@ pub enum Mode {
         users: u32,
     },
     JournalList,
+    /// The journal takes this database as it is.
+    JournalAdopt {
+        name: String,
+        /// Only tell what that would mean.
+        dry_run: bool,
+    },
     Status,
     Completions(Shell),
 }
@@ -396,6 +402,17 @@ enum RawJournal {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Take a database as it is that was restored from an older backup, or that is another one than the journal knows
+    ///
+    /// Names the users whose mailed PIN is gone with it; the next pass looks at them again, within the limits. Nothing is changed in the
+    /// database. Works without a daemon only, and ends with 75 beside one.
+    Adopt {
+        /// The database's name in the configuration
+        name: String,
+        /// Only tell what would be adopted
+        #[arg(id = "adopt_dry_run", long = "dry-run")]
+        dry_run: bool,
+    },
 }
 
 impl RawCli {
@@ -432,6 +449,7 @@ impl RawCli {
             (Some(RawCommand::Seal), None) => Mode::Seal,
             (Some(RawCommand::Sandbox { dir, users }), None) => Mode::Sandbox { dir, users },
             (Some(RawCommand::Journal(RawJournal::List)), None) => Mode::JournalList,
+            (Some(RawCommand::Journal(RawJournal::Adopt { name, dry_run })), None) => Mode::JournalAdopt { name, dry_run },
             (Some(RawCommand::Status), None) => Mode::Status,
             (Some(RawCommand::Completions { shell }), None) => Mode::Completions(shell),
             (None, None) => Mode::Daemon,
@@ -447,6 +465,9 @@ impl RawCli {
                         ErrorKind::MissingRequiredArgument,
                         "--database needs --once or a command: the daemon serves all databases",
                     );
+                }
+                Mode::JournalAdopt { .. } => {
+                    return wrong(ErrorKind::ArgumentConflict, "`journal adopt` names its database itself, without --database");
                 }
                 Mode::CheckConfig | Mode::Seal | Mode::Sandbox { .. } | Mode::Completions(_) => {
                     return wrong(ErrorKind::ArgumentConflict, "--database has no meaning for this command");

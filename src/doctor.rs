@@ -19,6 +19,7 @@ use crate::store::{Check, CheckVerdict, Reader};
 mod credentials;
 mod folders;
 mod mail;
+mod restored;
 
 pub use credentials::cac_pair;
 pub use mail::test as mail_test;
@@ -54,6 +55,7 @@ async fn inspect_one(config: &Config, database: &DatabaseConfig) -> Vec<Check> {
     if reachable {
         checks.extend(places(config, database, &reader).await);
         checks.extend(pin_space(database, &reader).await);
+        checks.extend(restored::check(config, database, &reader).await);
     }
     checks
 }

@@ -111,6 +111,20 @@ pub struct Facts {
     pub last_generated: Option<Timestamp>,
 }
 
+/// What the database shows of an issuance that the journal holds to be in force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trace {
+    /// The credential is there; or what the same transaction changed besides is as it left it, so that somebody has removed
+    /// the credential since.
+    Stands,
+    /// The user is there, and nothing of what was issued.
+    Gone,
+    /// There is no such user any more.
+    NoUser,
+    /// Nobody can tell: the PIN has lapsed, so that it may have been cleared away; or no policy asks for its kind any more.
+    Untold,
+}
+
 /// The end of a PIN that its owner is reminded of, so long before (R33).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Lapse {

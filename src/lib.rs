@@ -45,6 +45,7 @@
 //! Tables, triggers or indexes of our own in the print system's database; bounces that arrive later as mail;
 //! deleting users; one-time links; commands over HTTP; a hook in the print system's rule engine.
 
+pub mod adopt;
 pub mod cli;
 pub mod clock;
 pub mod commands;

@@ -9,7 +9,7 @@ use credkeeper::config::Config;
 use credkeeper::domain::printable;
 use credkeeper::logging::{Progress, Role, Volume};
 use credkeeper::metrics::Metrics;
-use credkeeper::{clock, commands, daemon, doctor, logging, once, operate, report, sandbox, service};
+use credkeeper::{adopt, clock, commands, daemon, doctor, logging, once, operate, report, sandbox, service};
 use tokio::sync::watch;
 use tracing::error;
 
@@ -53,6 +53,10 @@ fn with_config(path: &Path, database: Option<String>, mode: Mode) -> ExitStatus 
         Ok(reload) => reload,
         Err(e) => return failed(&e),
     };
+    let database = match &mode {
+        Mode::JournalAdopt { name, .. } => Some(name.clone()),
+        _ => database,
+    };
     let config = match Config::load(path) {
         Ok(config) => Arc::new(Config { only: database, ..config }),
         Err(problems) => {
@@ -94,6 +98,7 @@ async fn run(config: Arc<Config>, mode: Mode, progress: &Progress, controls: Con
         Mode::Doctor { mail_test } => commands::doctor(&config, mail_test.as_ref()).await,
         Mode::CacPair => commands::cac_pair(&config).await,
         Mode::JournalList => commands::journal_list(&config).await,
+        Mode::JournalAdopt { dry_run, .. } => adopt::adopt(&config, dry_run).await,
         Mode::Status => commands::status(&config).await,
         Mode::CheckConfig | Mode::Seal | Mode::Sandbox { .. } | Mode::Completions(_) => ExitStatus::Done, // served before
     }

@@ -16,7 +16,7 @@ use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVe
 
 use crate::domain::{PinLength, PolicyName, Timestamp};
 use crate::plan::{Skip, codes};
-use crate::report::{ChangeKind, ChangeOutcome, PassKind, PassOutcome, Report};
+use crate::report::{ChangeKind, ChangeOutcome, PassKind, PassOutcome, Recovered, Report};
 
 mod brakes;
 mod reminders;
@@ -146,7 +146,7 @@ const REVISION: &str = match option_env!("CREDKEEPER_REVISION") {
 
 const STAGES: [&str; 3] = ["read", "plan", "write"];
 const USER_STATES: [&str; 4] = ["due", "skipped", "failed", "held"];
-const RECOVERED: [&str; 3] = ["resent", "abandoned", "superseded"];
+const RECOVERED: [&str; 4] = ["resent", "abandoned", "superseded", "lost_after_delivery"];
 
 impl Metrics {
     pub fn new(names: Names<'_>) -> Metrics {
@@ -334,7 +334,8 @@ impl Metrics {
                 self.changes.with_label_values(&[db, &policy.policy.0, change.as_str(), outcome.as_str()]).inc_by(*by);
             }
         }
-        for (outcome, by) in RECOVERED.iter().zip([report.recovered.resent, report.recovered.abandoned, report.recovered.superseded]) {
+        let Recovered { resent, abandoned, superseded, lost_after_delivery } = report.recovered;
+        for (outcome, by) in RECOVERED.iter().zip([resent, abandoned, superseded, lost_after_delivery]) {
             self.recovered.with_label_values(&[db, outcome]).inc_by(by);
         }
     }

@@ -21,7 +21,7 @@ use crate::journal::{Journal, JournalError, JournalFile, JournalReader, LOCK_WAI
 use crate::logging::{Progress, chain};
 use crate::metrics::{INSPECTION, Metrics};
 use crate::reconcile::take_back::{self, TakeBack};
-use crate::reconcile::{self, Ask, PassError, Watch};
+use crate::reconcile::{self, Ask, PassError, Watch, restored};
 use crate::recover::recover;
 use crate::report::file::ReportFile;
 use crate::report::{Line, PassKind, ReminderTotals, Report};
@@ -246,10 +246,16 @@ async fn pass(
     let journal = file.of(&database.name).await?;
     let lead = lead(store).await?;
     metrics.leader(&database.name, true);
+    let ask = ask(asked);
+    // Before anything is looked up or mailed: if it is an older one, all that the journal would conclude from it is wrong.
+    let found = restored::look_back(store.reader(), journal.reader(), config, database, ask.utc).await.map_err(unlooked)?;
+    if let Some(stop) = found.stop() {
+        let passed = restored::refused(&journal, config, database, &ask, stop).await.map_err(unlooked)?;
+        return Ok((journal, lead, passed.report));
+    }
     let recovered = recover(store, &journal, clock::now()).await.map_err(OnceError::Recovery)?;
     outlet.serve(&database.name, &journal, store);
     let ring = outlet.ring();
-    let ask = ask(asked);
     metrics.pass_started(&database.name, ask.kind, ask.utc);
     progress.stage("Reading", None);
     let shown = AtomicU64::new(0);
@@ -282,6 +288,15 @@ async fn take_back_now(
     let taking = TakeBack { store, lead, journal, config, database, stop: &|| false, pass, utc };
     if let Err(e) = take_back::undeliverable(&taking, report).await {
         report.error = Some(chain(&e));
+    }
+}
+
+/// What keeps from looking whether the database is the one that the journal left.
+fn unlooked(error: PassError) -> OnceError {
+    match error {
+        PassError::Store(e) => OnceError::Store(e),
+        PassError::Journal(e) => OnceError::Journal(e),
+        other => OnceError::Recovery(other),
     }
 }
 

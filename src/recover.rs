@@ -60,5 +60,6 @@ pub async fn recover(store: &Store, journal: &Journal, now: Timestamp) -> Result
     if recovered != Recovered::default() {
         info!("Recovery is complete");
     }
+    recovered.lost_after_delivery = journal.take_lost().await?;
     Ok(recovered)
 }

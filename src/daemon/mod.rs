@@ -34,6 +34,7 @@ mod requests;
 mod said;
 mod schedule;
 mod tenants;
+mod trust;
 mod watermark;
 
 pub use life::{Source, run};
@@ -245,9 +246,15 @@ impl Daemon {
         let Some((journal, store, lead)) = begun else { return Ok(()) };
         self.metrics.leader(&self.database.name, true);
         info!("Leading on database {}", self.database.name);
-        outlet.serve(&self.database.name, &journal, &store);
-        let ended = self.passes(&journal, &store, &lead, outlet, failures).await;
-        outlet.leave(journal.book());
+        let ended = match self.trusted(&journal, &store, &lead).await {
+            Ok(()) => {
+                outlet.serve(&self.database.name, &journal, &store);
+                let ended = self.passes(&journal, &store, &lead, outlet, failures).await;
+                outlet.leave(journal.book());
+                ended
+            }
+            other => other,
+        };
         self.metrics.leader(&self.database.name, false);
         ended
     }

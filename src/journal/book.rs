@@ -100,12 +100,18 @@ impl View {
     /// # Errors
     /// The book belongs to another database of that name.
     pub(super) fn book(&self, owners: &[Owner], name: &str, path: &Path) -> Result<Option<Book>, JournalError> {
-        let Some(owner) = owners.iter().find(|owner| owner.name == name) else { return Ok(None) };
-        let Some((id, _, salt, recorded)) = found(&self.db, owners, owner)? else { return Ok(None) };
-        if recorded != owner.identity {
-            return Err(JournalError::OtherDatabase { path: path.to_owned(), recorded, given: owner.identity.clone() });
+        let Some((book, recorded)) = self.any_book(owners, name)? else { return Ok(None) };
+        match owners.iter().find(|owner| owner.name == name && owner.identity != recorded) {
+            Some(owner) => Err(JournalError::OtherDatabase { path: path.to_owned(), recorded, given: owner.identity.clone() }),
+            None => Ok(Some(book)),
         }
-        Ok(Some(Book { id: BookId(id), salt }))
+    }
+
+    /// The same, and the identity that the book is kept under, whatever the database's is now.
+    pub(super) fn any_book(&self, owners: &[Owner], name: &str) -> Result<Option<(Book, String)>, JournalError> {
+        let Some(owner) = owners.iter().find(|owner| owner.name == name) else { return Ok(None) };
+        let found = found(&self.db, owners, owner)?;
+        Ok(found.map(|(id, _, salt, recorded)| (Book { id: BookId(id), salt }, recorded)))
     }
 
     /// Those that `owners` no longer names.

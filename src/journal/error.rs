@@ -109,8 +109,9 @@ impl JournalError {
             JournalError::NotAJournal { .. } => "correct journal.path, or move that file away",
             JournalError::Newer { .. } => "run that newer version again, or name another journal in journal.path",
             JournalError::OtherDatabase { .. } => {
-                "if it is another database, give it a name in the configuration that the journal does not know yet; if it is the same one \
-                 under a new address, let `credkeeper status` show with the old address that no mail waits, then do the same"
+                "if it is the wrong one, correct `url`; if it is to take the place of the one before, `credkeeper journal adopt` with its name \
+                 tells what is lost with that and goes on with it; if both are to be served, give this one a name in the configuration that the \
+                 journal does not know yet"
             }
             JournalError::Lock { source, .. }
             | JournalError::Inspect { source, .. }

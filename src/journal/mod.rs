@@ -44,6 +44,7 @@ mod outbox;
 mod passes;
 mod reader;
 mod refused;
+mod recent;
 mod reminder;
 mod request;
 mod retry;
@@ -66,6 +67,7 @@ pub use ledger::StateCounts;
 pub use outbox::{Answer, Answered, PendingMail};
 pub use passes::PassRecord;
 pub use refused::{APPROVED_FOR, RefusedPlan};
+pub use recent::Recent;
 pub use reminder::{NewReminder, PendingReminder};
 pub use request::{Answer as RequestAnswer, Counter, LOOK, Request, Standing as RequestStanding};
 pub use state::{Event, IllegalTransition, State};
@@ -194,6 +196,18 @@ impl JournalFile {
         let book = self.write(move |w| w.view.book(&owners, &name, &path)).await?;
         let book = Arc::new(book.ok_or(JournalError::NotUnderstood { what: "the databases" })?);
         Ok(Journal { file: self.clone(), reader: JournalReader { clerk: self.clerk.clone(), book } })
+    }
+
+    /// The same, also where what the journal knows under that name is of another database: then as what it knows it. For
+    /// [`Journal::adopt`].
+    pub async fn to_adopt(&self, database: &str) -> Result<(Journal, Option<String>), JournalError> {
+        let (owners, name) = (self.owners.clone(), database.to_owned());
+        let found = self.write(move |w| w.view.any_book(&owners, &name)).await?;
+        let (book, recorded) = found.ok_or(JournalError::NotUnderstood { what: "the databases" })?;
+        let given = self.owners.iter().find(|owner| owner.name == database).map(|owner| &owner.identity);
+        let other = Some(recorded).filter(|recorded| Some(recorded) != given);
+        let reader = JournalReader { clerk: self.clerk.clone(), book: Arc::new(book) };
+        Ok((Journal { file: self.clone(), reader }, other))
     }
 
     /// Databases that the journal knows, and that are not in the configuration any more.

@@ -296,15 +296,15 @@ impl View {
 }
 
 /// What a try changes of an issuance.
-struct Row {
+pub(super) struct Row {
     book: BookId,
-    state: State,
-    attempts: u32,
+    pub(super) state: State,
+    pub(super) attempts: u32,
     first_try: Option<Timestamp>,
 }
 
 impl Row {
-    fn load(db: &Connection, id: i64) -> Result<Option<Row>, JournalError> {
+    pub(super) fn load(db: &Connection, id: i64) -> Result<Option<Row>, JournalError> {
         let found = db
             .prepare_cached(
                 "SELECT coalesce(i.state, b.state), i.attempts, i.first_try, i.database FROM issuance i JOIN batch b ON b.id = i.batch WHERE i.id = ?1",
@@ -320,7 +320,15 @@ impl Row {
     }
 
     /// The last state but for what take-back and retry do; the secret goes in the same step where that state needs none.
-    fn end(&self, db: &Connection, id: i64, after: State, attempts: u32, reply: Option<u16>, now: Timestamp) -> Result<(), JournalError> {
+    pub(super) fn end(
+        &self,
+        db: &Connection,
+        id: i64,
+        after: State,
+        attempts: u32,
+        reply: Option<u16>,
+        now: Timestamp,
+    ) -> Result<(), JournalError> {
         db.prepare_cached(
             "UPDATE issuance SET state = ?2, open = NULL, attempts = ?3, first_try = ?4, reply = ?5, settled_at = ?6, \
              secret = CASE WHEN ?7 THEN secret END WHERE id = ?1",

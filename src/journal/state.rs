@@ -4,13 +4,17 @@
 //!              Refused ─► abandoned
 //!             /                                    ┌─ Deferred ─┐
 //! planned ───┼─ Committed ──────────► committed ◄──┘            │
-//!             \                       │ │ │  ▲ └───────────────┘
-//!              \        Gone ◄────────┘ │ │  └── Retried ──────────────┐
-//!               \        └► superseded  │ └── Rejected, GaveUp, Withheld ─► undeliverable (a mail on its way may yet be Accepted)
+//!             \                         │ │  ▲ └───────────────┘
+//!              \                        │ │  └── Retried ──────────────┐
+//!               \                       │ └── Rejected, GaveUp, Withheld ─► undeliverable
 //!                \           Accepted ◄─┘                             │ TakenBack
 //!                 \           └► delivered ────── TakenBack ──────────┤
 //!                  └─ CommittedSilently ─► unannounced ── TakenBack ──┴─► taken_back
+//!
+//! committed, undeliverable, delivered, unannounced ── Gone ─► superseded
 //! ```
+//!
+//! Gone is seen before a late mail, and when a database is adopted that was restored from an older backup.
 
 use std::fmt;
 
@@ -82,7 +86,7 @@ pub fn next(state: State, event: Event) -> Result<State, IllegalTransition> {
         // Withheld while it was on its way.
         (Undeliverable, Event::Accepted) => Ok(Delivered),
         (Committed, Event::Deferred) => Ok(Committed),
-        (Committed | Undeliverable, Event::Gone) => Ok(Superseded),
+        (Committed | Delivered | Undeliverable | Unannounced, Event::Gone) => Ok(Superseded),
         (Undeliverable, Event::Retried) => Ok(Committed),
         (Delivered | Undeliverable | Unannounced, Event::TakenBack) => Ok(TakenBack),
         _ => Err(IllegalTransition { state, event }),
@@ -170,9 +174,9 @@ mod tests {
         let table = "
             planned        com una aba  -   -   -   -   -   -   -   -
             committed       -   -   -  del und com und sup und  -   -
-            delivered       -   -   -   -   -   -   -   -   -   -  tak
+            delivered       -   -   -   -   -   -   -  sup  -   -  tak
             undeliverable   -   -   -  del  -   -   -  sup  -  com tak
-            unannounced     -   -   -   -   -   -   -   -   -   -  tak
+            unannounced     -   -   -   -   -   -   -  sup  -   -  tak
             abandoned       -   -   -   -   -   -   -   -   -   -   -
             superseded      -   -   -   -   -   -   -   -   -   -   -
             taken_back      -   -   -   -   -   -   -   -   -   -   -";

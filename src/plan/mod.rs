@@ -19,6 +19,7 @@ pub mod pilot;
 mod pins;
 pub mod reminders;
 mod renewal;
+pub mod restored;
 pub mod rules;
 mod step;
 #[cfg(test)]

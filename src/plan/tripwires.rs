@@ -9,6 +9,7 @@
 //! | `read_only` | the database takes no changes |
 //! | `clock_skew` | our clock and the database's differ by more |
 //! | `delivery_down` | no mail could be delivered for longer |
+//! | `restored` | the newest PINs that the journal knows are not in the database (`restored.rs`); asked at a start and at a takeover |
 
 use std::fmt;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::policy::Tripwires;
 pub const UNJUDGED_VALUES: u64 = 50;
 
 codes!(
-    /// Which tripwire; the code is the key under `limits`, but for `read_only`, which has none.
+    /// Which tripwire; the code is the key under `limits`, but for `read_only` and `restored`, which have none.
     Tripwire {
         UsersShrunk = "users_shrunk", "there are fewer users than there were";
         PinlessRise = "pinless_rise", "more users have no PIN than had";
@@ -31,6 +32,7 @@ codes!(
         ReadOnly = "read_only", "the database takes no changes";
         ClockSkew = "clock_skew", "the database's clock and this machine's differ";
         DeliveryDown = "delivery_down", "no mail can be delivered";
+        Restored = "restored", "the database seems to be an older one";
     }
 );
 
@@ -72,6 +74,12 @@ pub enum Stop {
         lasted: Duration,
         users: u64,
         allowed: Duration,
+    },
+    /// Of the newest `of` issuances so many are gone; the oldest of them was made then.
+    Restored {
+        gone: u64,
+        of: u64,
+        since: Timestamp,
     },
 }
 
@@ -135,6 +143,7 @@ impl Stop {
             Stop::ReadOnly(_) => Tripwire::ReadOnly,
             Stop::ClockSkew { .. } => Tripwire::ClockSkew,
             Stop::DeliveryDown { .. } => Tripwire::DeliveryDown,
+            Stop::Restored { .. } => Tripwire::Restored,
         }
     }
 
@@ -154,6 +163,7 @@ impl Stop {
             Stop::ReadOnly(ReadOnly::File) => "file".to_owned(),
             Stop::ClockSkew { seconds, .. } => format!("{seconds}s"),
             Stop::DeliveryDown { lasted, .. } => span(*lasted),
+            Stop::Restored { gone, of, .. } => percent(*gone, *of),
         }
     }
 
@@ -163,7 +173,7 @@ impl Stop {
             Stop::UsersShrunk { allowed, .. } | Stop::PinlessRise { allowed, .. } | Stop::UnexplainedPins { allowed, .. } => {
                 Some(allowed.to_string())
             }
-            Stop::ReadOnly(_) => None,
+            Stop::ReadOnly(_) | Stop::Restored { .. } => None,
             Stop::ClockSkew { allowed, .. } | Stop::DeliveryDown { allowed, .. } => Some(span(*allowed)),
         }
     }
@@ -221,6 +231,13 @@ impl fmt::Display for Stop {
                 f,
                 "no mail could be delivered since {since} ({found}{allows}), so no new credential was made for {users} users. `credkeeper doctor` \
                  says what is wrong with the mail server; they are served as soon as it takes mail again"
+            ),
+            Stop::Restored { gone, of, since } => write!(
+                f,
+                "the database seems to have been restored from an older backup: of the newest {of} credentials that the journal knows, {gone} are \
+                 not in it, back to {since}; nothing was changed and no mail is sent. If a newer state of the database can still be put in its \
+                 place, do that. If it is to stay, `credkeeper journal adopt NAME` (its name in the configuration) tells whose PINs are gone, \
+                 and the next pass issues new ones, within the limits"
             ),
         }
     }

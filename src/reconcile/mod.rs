@@ -34,6 +34,7 @@ mod making;
 mod prepare;
 mod remind;
 pub mod take_back;
+pub mod restored;
 
 pub use prepare::announcement;
 
@@ -154,6 +155,15 @@ pub async fn preview(
 ) -> Report {
     let mut report = new_report(config, database, ask, true);
     let read = Instant::now();
+    if let (Some(journal), None) = (journal, ask.above) {
+        match restored::look_back(reader, journal, config, database, ask.utc).await {
+            Ok(found) => report.stops.extend(found.stop()),
+            Err(error) => {
+                report.error = Some(chain(&error));
+                return report;
+            }
+        }
+    }
     match look(reader, journal, config, database, ask, &mut report, watch).await {
         Err(error) => report.error = Some(chain(&error)),
         Ok(mut looked) => {

@@ -73,7 +73,12 @@ pub fn render(report: &Report) -> Value {
             "rejected": reminders.rejected,
             "waiting": reminders.waiting,
         },
-        "recovered": {"resent": recovered.resent, "abandoned": recovered.abandoned, "superseded": recovered.superseded},
+        "recovered": {
+            "resent": recovered.resent,
+            "abandoned": recovered.abandoned,
+            "superseded": recovered.superseded,
+            "lost_after_delivery": recovered.lost_after_delivery,
+        },
         "error": report.error,
     })
 }

@@ -149,6 +149,8 @@ pub struct Recovered {
     pub abandoned: u64,
     /// Gone again before the mail was sent: no mail.
     pub superseded: u64,
+    /// Mailed, and lost with a database that was restored from an older backup and then adopted.
+    pub lost_after_delivery: u64,
 }
 
 codes!(
@@ -301,7 +303,8 @@ impl Report {
     pub fn judged(&self, tripwire: Tripwire) -> bool {
         let full = self.counts.is_some() && self.error.is_none();
         match tripwire {
-            Tripwire::ReadOnly | Tripwire::ClockSkew => self.clock_skew.is_some(),
+            // A pass that asks for the time began, so the database was found to be no older one.
+            Tripwire::ReadOnly | Tripwire::ClockSkew | Tripwire::Restored => self.clock_skew.is_some(),
             Tripwire::DeliveryDown => self.delivery_judged,
             Tripwire::UsersShrunk | Tripwire::UnexplainedPins => full,
             Tripwire::PinlessRise => full && self.pinless.is_some(),

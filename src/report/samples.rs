@@ -92,6 +92,7 @@ pub(crate) fn stopped() -> Report {
     report.clock_skew = Some(-75);
     report.stops = vec![
         Stop::ClockSkew { seconds: -75, allowed: Duration::from_secs(60) },
+        Stop::Restored { gone: 47, of: 48, since: Timestamp(1_785_000_000) },
         Stop::UsersShrunk { before: 20_000, now: 10_000, allowed: Share::percent(20.0).expect("a share") },
     ];
     report
@@ -140,6 +141,6 @@ pub(crate) fn troubled() -> Report {
     report.problem(Problem::failed(UserId(78), "bob", &first, refused, refused.sentence().to_owned()));
     report.mail = MailTotals { accepted: 9, deferred: 2, rejected: 1, waiting: 2 };
     report.reminders = ReminderTotals { due: 5, accepted: 4, deferred: 1, rejected: 1, waiting: 1 };
-    report.recovered = Recovered { resent: 3, abandoned: 1, superseded: 1 };
+    report.recovered = Recovered { resent: 3, abandoned: 1, superseded: 1, lost_after_delivery: 12 };
     report
 }

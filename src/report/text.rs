@@ -206,6 +206,7 @@ fn recovered(report: &Report) -> Vec<String> {
         (r.resent, "found in the database; the mail is sent"),
         (r.abandoned, "never reached the database; forgotten, no mail"),
         (r.superseded, "replaced meanwhile by somebody else; no mail"),
+        (r.lost_after_delivery, "mailed, and lost with the database that was restored; found when it was adopted"),
     ]
     .iter()
     .filter(|(n, _)| *n > 0)

@@ -40,6 +40,7 @@ const ARROWS: &[(&str, &str)] = &[
         "operate",
         "cli clock commands config deliver domain inventory journal logging metrics mint plan policy reconcile recover report store",
     ),
+    ("adopt", "cli clock commands config domain inventory journal reconcile store"),
     ("once", "cli clock config deliver digest journal logging metrics reconcile recover report store"),
     (
         "daemon",

@@ -74,7 +74,8 @@ async fn what_landed_before_a_crash_is_told_though_the_rows_changed_meanwhile() 
     everybody_knows_the_pin(&site, 160).await;
 }
 
-async fn everybody_knows_the_pin(site: &Site, users: i64) {
+/// Each PIN in the database is the one of the last mail to its user.
+pub async fn everybody_knows_the_pin(site: &Site, users: i64) {
     let stored = site
         .rows(&format!(
             "SELECT CASE u.id % 16 WHEN 12 THEN login ELSE email END, card FROM users u JOIN users_cards c ON c.user_id = u.id

@@ -40,6 +40,7 @@ mod reload;
 mod reminders;
 mod requests;
 mod resend;
+mod restored;
 mod sandbox;
 mod secrets;
 mod sessions;

@@ -127,6 +127,25 @@ impl TestDb {
         TestDb { client: connect(cluster.port, &name).await.expect("the new database answers"), name, port: cluster.port }
     }
 
+    /// What a backup tool takes.
+    pub fn backup(&self, file: &Path) {
+        let arguments = ["--format=custom", "--file", file.to_str().expect("a path"), &self.name];
+        self.tool("pg_dump", &arguments);
+    }
+
+    /// Puts the tables back as they were then.
+    pub fn restore(&self, file: &Path) {
+        let arguments = ["--clean", "--if-exists", "--single-transaction", "--dbname", &self.name, file.to_str().expect("a path")];
+        self.tool("pg_restore", &arguments);
+    }
+
+    fn tool(&self, program: &str, arguments: &[&str]) {
+        let mut command = Command::new(programs().join(program));
+        command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()]).args(arguments);
+        let ran = command.output().expect(HELP);
+        assert!(ran.status.success(), "{program}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+
     /// Any number of statements.
     pub async fn sql(&self, statements: &str) {
         if let Err(error) = self.client.batch_execute(statements).await {

@@ -255,6 +255,16 @@ log:
         Ok(client)
     }
 
+    pub fn backup(&self) -> PathBuf {
+        let file = self.folder().join(format!("backup-{}", rand::random::<u32>()));
+        self.database.backup(&file);
+        file
+    }
+
+    pub fn restore(&self, backup: &Path) {
+        self.database.restore(backup);
+    }
+
     pub async fn sql(&self, statements: &str) {
         self.database.sql(&format!("SET search_path = tenant_1; {statements}")).await;
     }

@@ -19,6 +19,7 @@ mod ends;
 mod flow;
 mod forget;
 mod mail;
+mod recent;
 mod reminder;
 mod secrets;
 mod several;
