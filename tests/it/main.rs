@@ -14,6 +14,7 @@ mod credentials;
 mod daemon;
 mod digest;
 mod encrypted;
+mod failover;
 mod golden;
 mod inspection;
 mod languages;
