@@ -9,7 +9,7 @@ use crate::clock;
 use crate::config::{Config, DatabaseConfig, JournalConfig};
 use crate::domain::{CostCenterRef, RoleRef, Template, WallClock, alike, printable};
 use crate::inventory::Now;
-use crate::journal::{JournalReader, Owner, folder};
+use crate::journal::{self, JournalError, JournalReader, Owner, StateCounts, folder};
 use crate::logging::chain;
 use crate::plan::density::{Crowding, Density, densities};
 use crate::plan::{Blocker, Missing, Planner, lint};
@@ -176,8 +176,11 @@ async fn pin_space(database: &DatabaseConfig, reader: &Reader) -> Vec<Check> {
 async fn journal(config: &Config, database: &DatabaseConfig) -> Check {
     let path = config.journal.path.display();
     match JournalReader::open(&config.journal, Owner::all(&config.databases), &database.name).await {
-        Ok(None) => Check::ok("journal", format!("{path} will be made with the first pass")),
-        Ok(Some(journal)) => match journal.counts().await {
+        Ok(None) => match journal::is_new(&config.journal) {
+            Ok(()) => Check::ok("journal", format!("{path} will be made with the first pass")),
+            Err(error) => Check::failed("journal", chain(&error), error.remedy().unwrap_or_default()),
+        },
+        Ok(Some(journal)) => match sound(&journal, config).await {
             Ok(counts) => {
                 let said: Vec<String> = counts.iter().filter(|(_, n)| *n > 0).map(|(state, n)| format!("{} {n}", state.as_str())).collect();
                 let said = if said.is_empty() { "empty".to_owned() } else { said.join(", ") };
@@ -187,6 +190,12 @@ async fn journal(config: &Config, database: &DatabaseConfig) -> Check {
         },
         Err(error) => Check::failed("journal", chain(&error), error.remedy().unwrap_or_default()),
     }
+}
+
+/// The counts, if the file hangs together.
+async fn sound(journal: &JournalReader, config: &Config) -> Result<StateCounts, JournalError> {
+    journal.sound(&config.journal.path).await?;
+    journal.counts().await
 }
 
 /// Whether a pass could write there.

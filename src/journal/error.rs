@@ -23,6 +23,15 @@ pub enum JournalError {
     KeyWrong { journal: PathBuf, key: PathBuf },
     #[error("{} is not a journal", path.display())]
     NotAJournal { path: PathBuf },
+    #[error("the journal {} is damaged ({found}), so nothing is changed", path.display())]
+    Damaged { path: PathBuf, found: String },
+    /// It was put back from a backup, or emptied, or has lost its write-ahead log.
+    #[error(
+        "the journal {} ends with issuance {known}, and {written} were written to it: an older one was put in its place, or its -wal file was \
+         removed ({} tells how far it was written)",
+        path.display(), lock.display()
+    )]
+    Behind { path: PathBuf, known: i64, written: i64, lock: PathBuf },
     #[error("the journal {} has version {version}, made by a newer credkeeper", path.display())]
     Newer { path: PathBuf, version: i64 },
     #[error("the journal {} was made by an older credkeeper", path.display())]
@@ -78,6 +87,8 @@ impl JournalError {
             | JournalError::Thread(_) => "open",
             JournalError::Key(_) | JournalError::KeyMissing { .. } | JournalError::KeyWrong { .. } => "key",
             JournalError::NotAJournal { .. }
+            | JournalError::Damaged { .. }
+            | JournalError::Behind { .. }
             | JournalError::Newer { .. }
             | JournalError::Older { .. }
             | JournalError::NotUnderstood { .. } => "format",
@@ -97,6 +108,8 @@ impl JournalError {
     pub fn remedy(&self) -> Option<&'static str> {
         const LOST: &str = "put back the key that it was made with, from a backup; only if that is gone for good, move the journal away: then the \
                             mails that wait in it are never sent, and those users need a new PIN";
+        const DAMAGED: &str = "restore the journal and its key from a backup; only if there is none, move it away: then the mails that wait \
+                               in it are never sent, and what was issued until now is not known any more";
         Some(match self {
             JournalError::Older { .. } => {
                 "run a pass that changes something (--once, or the daemon, with mode: enforce): it brings the journal up to date"
@@ -107,6 +120,11 @@ impl JournalError {
             }
             JournalError::KeyMissing { .. } | JournalError::KeyWrong { .. } => LOST,
             JournalError::NotAJournal { .. } => "correct journal.path, or move that file away",
+            JournalError::Damaged { .. } => DAMAGED,
+            JournalError::Behind { .. } => {
+                "put the newest journal back, with its -wal file; only if that is gone for good, remove the .lock file: then it is not known any \
+                 more what was issued since, and the mails of it are never sent"
+            }
             JournalError::Newer { .. } => "run that newer version again, or name another journal in journal.path",
             JournalError::OtherDatabase { .. } => {
                 "if it is the wrong one, correct `url`; if it is to take the place of the one before, `credkeeper journal adopt` with its name \
@@ -120,13 +138,13 @@ impl JournalError {
             JournalError::Open { source, .. } | JournalError::Read { source, .. } | JournalError::Write { source, .. } => {
                 match source.sqlite_error_code() {
                     Some(ErrorCode::DiskFull) => "make room on the journal's disk; until then nothing is changed in the database",
-                    Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "restore the journal and its key from a backup",
+                    Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => DAMAGED,
                     Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "end what else has the journal open, such as a backup",
                     _ => "see that the journal is on a local disk that this account may write",
                 }
             }
             JournalError::Unsettled { .. } => "try again",
-            JournalError::Unseal { .. } | JournalError::NotUnderstood { .. } => "restore the journal and its key from a backup",
+            JournalError::Unseal { .. } | JournalError::NotUnderstood { .. } => DAMAGED,
             JournalError::Key(KeyFileError::NoRandomness)
             | JournalError::AlreadyOpen { .. }
             | JournalError::Illegal(_)

@@ -7,8 +7,8 @@
 //! yes                   no      refuses                         refuses
 //! yes                   yes     opens the check value with it, refuses if that fails
 //! ```
-//! A file without tables is what a crash on the first start leaves, so it counts as absent; its
-//! tables come in one transaction. The key comes first, because a journal whose key is lost could never be read again.
+//! A file without tables is what a crash on the first start leaves, so it counts as absent, unless it is known to have had some
+//! (`mark.rs`); its tables come in one transaction. The key comes first, because a journal whose key is lost could never be read again.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -21,7 +21,7 @@ use super::JournalPlace;
 use super::blob::Seals;
 use super::error::{Doing, JournalError};
 use super::ledger::Tallies;
-use super::{BookId, Lane, View, Writer};
+use super::{BookId, Lane, View, Writer, mark};
 use crate::domain::Key;
 use crate::fault;
 use crate::seal;
@@ -213,11 +213,20 @@ pub(super) fn try_lock(journal: &Path) -> Result<Option<File>, JournalError> {
     }
 }
 
+/// Whether a writer holds the lock now. Makes nothing.
+pub(super) fn is_locked(journal: &Path) -> bool {
+    let lock = File::open(seal::suffixed(journal, ".lock"));
+    lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Opens the journal for its one writer, making key and file where the rules above say so.
 pub(super) fn open_writer(place: &JournalPlace, lock: File) -> Result<Writer, JournalError> {
     let JournalPlace { path, key: key_path, .. } = place;
     let exists = path.try_exists().map_err(|source| JournalError::Inspect { path: path.clone(), source })?;
     let has_tables = exists && has_tables(&open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)?;
+    if exists && !has_tables {
+        mark::check(&lock, None, path)?;
+    }
     let key = match (seal::read_key(key_path)?, has_tables) {
         (Some(key), _) => key,
         (None, false) => seal::make_key(key_path)?,
@@ -229,14 +238,18 @@ pub(super) fn open_writer(place: &JournalPlace, lock: File) -> Result<Writer, Jo
     }
     let mut db = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     set_up_writing(&db).map_err(|source| JournalError::Open { path: path.clone(), source })?;
-    if !has_tables {
+    if has_tables {
+        sound(&db, path)?;
+        mark::check(&lock, Some(&db), path)?;
+    } else {
         make_private(path)?;
         create(&mut db, &key)?;
     }
     upgrade(&mut db)?;
     let view = view(db, place, &key)?;
     let tallies = Tallies::count(&view.db)?;
-    Ok(Writer { view, tallies, turn: Lane::Poll, served: BookId(0), _lock: lock })
+    mark::note(&lock, meta(&view.db, "last_issuance")?);
+    Ok(Writer { view, tallies, turn: Lane::Poll, served: BookId(0), lock })
 }
 
 /// What a reader needs to have checked; `None` if there is no journal yet. Makes and changes nothing.
@@ -298,8 +311,29 @@ fn has_tables(db: &Connection, path: &Path) -> Result<bool, JournalError> {
         Ok((_, APPLICATION_ID)) => Ok(true),
         Ok(_) => Err(not_ours()),
         Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => Err(not_ours()),
+        Err(e) if is_damage(&e) => Err(JournalError::Damaged { path: path.to_owned(), found: e.to_string() }),
         Err(source) => Err(JournalError::Open { path: path.to_owned(), source }),
     }
+}
+
+/// Whether the file hangs together. Asked before it is used, because what is read of a damaged one may be wrong, or only some of
+/// it; costs as much as one look at all of it, less than a second for a million issuances.
+///
+/// # Errors
+/// It does not.
+pub(super) fn sound(db: &Connection, path: &Path) -> Result<(), JournalError> {
+    let damaged = |found: String| JournalError::Damaged { path: path.to_owned(), found };
+    match db.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)) {
+        Ok(found) if found == "ok" => Ok(()),
+        // The first line says which part of the file; what follows says it again.
+        Ok(found) => Err(damaged(found.lines().last().unwrap_or_default().to_owned())),
+        Err(e) if is_damage(&e) => Err(damaged(e.to_string())),
+        Err(source) => Err(JournalError::Open { path: path.to_owned(), source }),
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt))
 }
 
 fn create(db: &mut Connection, key: &Key) -> Result<(), JournalError> {

@@ -6,7 +6,7 @@ use super::blob::{Before, Seals};
 use super::book::Book;
 use super::error::{Doing, JournalError};
 use super::state::{Event, State, next};
-use super::{BatchId, Because, BookId, Lane, NewIssuance, PinWritten, View, Writer, back, file, freed};
+use super::{BatchId, Because, BookId, Lane, NewIssuance, PinWritten, View, Writer, back, file, freed, mark};
 use crate::domain::{CostCenter, Credential, IssuanceId, PassId, RoleId, StoredValue, Timestamp, UserId, WallClock};
 
 /// Bits of `issuance.kinds`.
@@ -141,6 +141,7 @@ impl Writer {
             }
         }
         tx.commit().writing(WHAT)?;
+        mark::note(&self.lock, last + issuances.len() as i64);
         self.tallies.of(book.id).arrived(State::Planned, issuances.len() as u64);
         Ok(BatchId(batch))
     }

@@ -40,6 +40,7 @@ mod hold;
 mod issuance;
 mod issue;
 mod ledger;
+mod mark;
 mod outbox;
 mod passes;
 mod reader;
@@ -106,7 +107,8 @@ struct Writer {
     turn: Lane,
     /// Whose mail was handed out last: the next one's turn comes after it.
     served: BookId,
-    _lock: File,
+    /// Also says how far the journal is written (`mark.rs`).
+    lock: File,
 }
 
 /// The reading half, of one database: all that a preview gets. Clones share one file.
@@ -416,6 +418,19 @@ impl Journal {
     pub async fn keep_baseline(&self, baseline: Baseline) -> Result<(), JournalError> {
         self.write_in(move |w, book| w.keep_baseline(book.id, baseline)).await
     }
+}
+
+/// Whether a journal without tables is a new one.
+///
+/// # Errors
+/// [`JournalError::Behind`]: it has been emptied.
+pub fn is_new(config: &JournalConfig) -> Result<(), JournalError> {
+    if config.path.exists() { mark::check_for_reading(None, &config.path) } else { Ok(()) }
+}
+
+/// Whether an instance on this host holds the journal for writing.
+pub fn is_held(config: &JournalConfig) -> bool {
+    file::is_locked(&config.path)
 }
 
 impl JournalPlace {

@@ -1,12 +1,13 @@
 //! Reading what the journal holds of one database, beside its writer or without it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::book::Book;
 use super::desk::{Clerk, Desk};
 use super::ledger::{self, Tallies};
-use super::{HistoryRow, Hold, JournalError, JournalPlace, JournalReader, Owner, PassRecord, StateCounts, View, visit};
+use super::{HistoryRow, Hold, JournalError, JournalPlace, JournalReader, Owner, PassRecord, StateCounts, View, file, mark, visit};
 use crate::config::JournalConfig;
 use crate::domain::{Credential, Each, PolicyName, StoredValue, Timestamp, UserId};
 use crate::inventory::{Baseline, Facts, Lapse, User};
@@ -76,6 +77,15 @@ impl JournalReader {
     pub async fn replaced_since(&self, policy: &PolicyName, since: Timestamp) -> Result<Each<u64>, JournalError> {
         let policy = policy.clone();
         self.look(move |view, book| view.replaced_since(book.id, &policy, since)).await
+    }
+
+    /// Whether the file hangs together and holds all that was written to it; looks at all of it.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`], [`JournalError::Behind`], or it cannot be read.
+    pub async fn sound(&self, path: &Path) -> Result<(), JournalError> {
+        let path = path.to_owned();
+        self.look(move |view, _| file::sound(&view.db, &path).and_then(|()| mark::check_for_reading(Some(&view.db), &path))).await
     }
 
     /// How many issuances are in each state.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use regex::Regex;
 use tokio_postgres::Client;
 
-use crate::pg::{self, Cluster, Setup};
+use crate::pg::{self, Cluster, Setup, Stop};
 use crate::site::{Site, Step};
 
 const LONG: Duration = Duration::from_secs(60);

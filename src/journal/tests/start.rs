@@ -202,3 +202,45 @@ async fn a_reader_may_look_at_what_a_crash_left() {
     assert!(facts_of(&left.read().await.unwrap(), person(1, None)).await.1.open);
     assert_eq!(left.files(), files);
 }
+
+#[tokio::test]
+async fn a_journal_that_knows_less_than_was_written_to_it_is_refused() {
+    let bed = Bed::new();
+    let journal = bed.open().await;
+    committed(&journal, vec![announced(1, "1357")]).await;
+    journal.close().await.unwrap();
+    let older = std::fs::read(&bed.config.path).unwrap();
+    let journal = bed.open().await;
+    committed(&journal, vec![announced(2, "2468"), announced(3, "3579")]).await;
+    journal.close().await.unwrap();
+    bed.open().await.close().await.unwrap();
+    let newest = std::fs::read(&bed.config.path).unwrap();
+
+    for (content, knows) in [(&older, 1), (&Vec::new(), 0)] {
+        std::fs::write(&bed.config.path, content).unwrap();
+        let error = bed.try_open().await.err().unwrap();
+        assert!(matches!(error, JournalError::Behind { known, written: 3, .. } if known == knows), "{error}");
+        assert_eq!((error.kind(), error.is_transient(), &std::fs::read(&bed.config.path).unwrap()), ("format", false, content));
+    }
+    // Whoever moves the journal away gets a new one, and whoever puts the newest back goes on.
+    std::fs::write(&bed.config.path, &newest).unwrap();
+    let journal = bed.open().await;
+    assert_eq!(counts(&bed, &journal).await, [("committed", 3)]);
+    journal.close().await.unwrap();
+    std::fs::remove_file(&bed.config.path).unwrap();
+    bed.open().await.close().await.unwrap();
+    std::fs::write(&bed.config.path, &newest).unwrap();
+    bed.open().await;
+}
+
+#[tokio::test]
+async fn what_another_program_moved_out_of_the_log_is_not_missed() {
+    let bed = Bed::new();
+    let journal = bed.open().await;
+    committed(&journal, vec![announced(1, "1357")]).await;
+    let left = bed.crashed();
+    // The last one to close the file empties the log into it, and removes it.
+    left.raw().query_row("SELECT count(*) FROM issuance", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert!(!left.files().contains(&PathBuf::from("journal.db-wal")));
+    assert_eq!(due(&left.open().await, NOW).await, [1]);
+}

@@ -97,6 +97,119 @@ fn a_journal_that_cannot_be_used_says_why() {
     scene.doctor_and_once((1, 1)).is("journal-of-another-program");
 }
 
+/// Whatever is broken, the file is named, it stays as it is, and nothing is changed by what is left of it.
+#[test]
+fn a_damaged_journal_is_left_as_it_is_and_nothing_is_changed() {
+    let damaged = |title: &str, damage: &dyn Fn(&mut Vec<u8>)| {
+        let scene = with_journal(title);
+        let mut journal = fs::read(scene.folder().join("journal.db")).unwrap();
+        damage(&mut journal);
+        scene.with("journal.db", journal)
+    };
+    let page = |journal: &[u8], n: usize| {
+        let size = usize::from(u16::from_be_bytes([journal[16], journal[17]]));
+        n * size..(n + 1) * size
+    };
+    damaged("A page of the journal holds something else", &|journal| {
+        let page = page(journal, 3);
+        journal[page].fill(b'x');
+    })
+    .doctor_and_once((1, 1))
+    .is("journal-damaged");
+    damaged("The journal is cut off", &|journal| journal.truncate(journal.len() / 2)).doctor_and_once((1, 1)).is("journal-cut-off");
+
+    let scene = with_journal("Each page in turn");
+    let whole = fs::read(scene.folder().join("journal.db")).unwrap();
+    let sandbox = rusqlite::Connection::open(scene.folder().join("sandbox.db")).unwrap();
+    sandbox.execute("DELETE FROM users_cards", []).unwrap(); // everybody is due
+    drop(sandbox);
+    let users = fs::read(scene.folder().join("sandbox.db")).unwrap();
+    let pages = whole.len() / page(&whole, 0).len();
+    assert!(pages > 20, "{pages}");
+    for n in 0..pages {
+        for byte in [0, 0xa5] {
+            let mut journal = whole.clone();
+            let mut page = page(&journal, n);
+            page.start += if n == 0 { 100 } else { 0 }; // what says that it is SQLite is tested as another kind of file
+            journal[page].fill(byte);
+            fs::write(scene.folder().join("journal.db"), &journal).unwrap();
+            for arguments in [&["--once"][..], &[]] {
+                let ended = scene.command(arguments).output().unwrap();
+                let said = String::from_utf8_lossy(&ended.stderr);
+                let told = said.contains("/journal.db is damaged") || said.contains("/journal.db has lost its key");
+                assert!(ended.status.code() == Some(1) && told, "page {n}, {arguments:?}: {said}");
+            }
+            assert!(fs::read(scene.folder().join("journal.db")).unwrap() == journal, "page {n}: it was written to");
+            assert!(fs::read(scene.folder().join("sandbox.db")).unwrap() == users, "page {n}: users were changed");
+        }
+    }
+}
+
+/// It opens without complaint, and knows less than it knew.
+#[test]
+fn an_older_journal_is_not_used_before_somebody_has_seen_that() {
+    let visitor = |scene: &Scene, login: &str| {
+        let sandbox = rusqlite::Connection::open(scene.folder().join("sandbox.db")).unwrap();
+        let added = sandbox.execute("INSERT INTO users (login, ou_id, ou_number) VALUES (?1, 1, 100)", [login]).unwrap();
+        assert_eq!(added, 1);
+    };
+    let again = |scene: &Scene| {
+        visitor(scene, "late@example.com");
+        let passed = scene.command(&["--once"]).output().unwrap();
+        assert!(passed.status.success(), "{}", String::from_utf8_lossy(&passed.stderr));
+    };
+    let scene = with_journal("The journal was put back from a backup");
+    let backup = fs::read(scene.folder().join("journal.db")).unwrap();
+    again(&scene);
+    let users = fs::read(scene.folder().join("sandbox.db")).unwrap();
+    let mut scene = scene.with("journal.db", &backup).doctor_and_once((1, 1));
+    assert!(
+        fs::read(scene.folder().join("sandbox.db")).unwrap() == users && fs::read(scene.folder().join("journal.db")).unwrap() == backup
+    );
+    // Somebody has seen it.
+    fs::remove_file(scene.folder().join("journal.db.lock")).unwrap();
+    assert_eq!(scene.run(&["--once"]), 0);
+    scene.is("journal-older");
+
+    let scene = with_journal("The journal is empty").with("journal.db", "");
+    scene.doctor_and_once((1, 1)).is("journal-emptied");
+
+    let scene = with_journal("The journal's -wal file was removed after a crash");
+    visitor(&scene, "late@example.com");
+    let mut daemon = scene.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mailed = |scene: &Scene| fs::read_dir(scene.folder().join("outbox")).unwrap().count();
+    let (before, until) = (mailed(&scene), Instant::now() + Duration::from_secs(60));
+    while mailed(&scene) == before {
+        assert!(Instant::now() < until, "the visitor got no mail");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    for file in ["journal.db-wal", "journal.db-shm"] {
+        fs::remove_file(scene.folder().join(file)).unwrap();
+    }
+    let mut scene = scene;
+    assert_eq!((scene.run(&["--once"]), scene.run(&[])), (1, 1));
+    scene.is("journal-without-log");
+}
+
+/// What is mended while nobody is at work is simply used again.
+#[test]
+fn a_key_that_is_put_back_is_used_again() {
+    let scene = with_journal("The key was away");
+    let key = fs::read(scene.folder().join("journal.key")).unwrap();
+    fs::remove_file(scene.folder().join("journal.key")).unwrap();
+    for arguments in [&[][..], &["--once"]] {
+        let ended = scene.command(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(1) && said.contains("has lost its key"), "{arguments:?}: {said}");
+        assert!(!scene.folder().join("journal.key").exists(), "no new one is made");
+    }
+    let scene = scene.with("journal.key", key);
+    let passed = scene.command(&["--once"]).output().unwrap();
+    assert!(passed.status.success(), "{}", String::from_utf8_lossy(&passed.stderr));
+}
+
 #[test]
 fn what_is_not_there_is_told() {
     Scene::new("The sandbox's database is not there").config(yaml(SANDBOX, OUTBOX)).doctor_and_once((1, 1)).is("sandbox-missing");
