@@ -18,6 +18,7 @@ use crate::store::{Check, CheckVerdict, Reader};
 
 mod credentials;
 mod folders;
+mod leader;
 mod mail;
 mod restored;
 
@@ -55,6 +56,7 @@ async fn inspect_one(config: &Config, database: &DatabaseConfig) -> Vec<Check> {
     if reachable {
         checks.extend(places(config, database, &reader).await);
         checks.extend(pin_space(database, &reader).await);
+        checks.push(leader::check(config, &reader).await);
         checks.extend(restored::check(config, database, &reader).await);
     }
     checks

@@ -12,6 +12,17 @@ use super::postgres::Postgres;
 /// Held until it is dropped. On PostgreSQL a session lock on a session of its own; beside a sandbox a file lock.
 pub struct Leadership(Held);
 
+/// The session that leads, as the server tells of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Leader {
+    /// Of the server, for this session.
+    pub process: i32,
+    /// Where the session comes from; `None`: the server's own machine, or this account may not see it.
+    pub host: Option<String>,
+    /// Where our own sessions come from, as the server sees it.
+    pub our_host: Option<String>,
+}
+
 enum Held {
     Session {
         postgres: Arc<Postgres>,

@@ -28,7 +28,7 @@ pub use change::{AfterImage, Move, NewPin, Outcome, PinChange, PinTarget, RoleCh
 pub use check::{Check, CheckVerdict};
 pub use error::StoreError;
 pub use filter::{DueFilter, Filter, InCostCenter, Pinless};
-pub use lead::Leadership;
+pub use lead::{Leader, Leadership};
 
 use check::{CENTER_LINKS, PRIVILEGES, ROLE_LINKS, WRITABLE};
 
@@ -200,6 +200,17 @@ impl Reader {
         match &self.0 {
             Dialect::Postgres(db) => db.pins().boxed(),
             Dialect::Sqlite(db) => db.pins().boxed(),
+        }
+    }
+
+    /// Who leads on this database; `None`: nobody does, or it is a sandbox, where nobody can tell.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn leader(&self) -> Result<Option<Leader>, StoreError> {
+        match &self.0 {
+            Dialect::Postgres(db) => db.leader().await,
+            Dialect::Sqlite(_) => Ok(None),
         }
     }
 

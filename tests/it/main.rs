@@ -43,6 +43,7 @@ mod requests;
 mod resend;
 mod restored;
 mod sandbox;
+mod second_host;
 mod secrets;
 mod sessions;
 #[allow(dead_code)]

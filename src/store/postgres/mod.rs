@@ -27,6 +27,7 @@ use super::sql::{Arg, Binder, NAMES, quoted};
 mod connect;
 mod expiry;
 mod inspect;
+mod leader;
 mod places;
 mod read;
 mod session;
