@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::book::Book;
 use super::error::{Doing, JournalError};
-use super::issue::{KIND_CODE, KIND_CREDENTIAL, KIND_DELETED, KIND_END, KIND_PASSWORD, KIND_PIN, immediate, state_of};
+use super::issue::{KIND_CODE, KIND_CREDENTIAL, KIND_DELETED, KIND_END, KIND_PASSWORD, KIND_PIN, KIND_TAKES_BACK, immediate, state_of};
 use super::outbox::Row;
 use super::state::{Event, State, next};
 use super::{BookId, Journal, JournalReader, View, Writer};
@@ -90,7 +90,7 @@ impl View {
              AND NOT EXISTS (SELECT 1 FROM issuance n JOIN batch m ON m.id = n.batch WHERE n.database = ?1 AND n.user = i.user AND n.id > i.id \
                AND n.kinds & ?4 <> 0 AND coalesce(n.state, m.state) IN (SELECT value FROM json_each(?2))) \
              ORDER BY i.id DESC LIMIT ?6";
-        let any = KIND_CREDENTIAL | KIND_END | KIND_DELETED;
+        let any = KIND_CREDENTIAL | KIND_END | KIND_DELETED | KIND_TAKES_BACK;
         self.recent(condition, params![book.0, in_force(), KIND_CREDENTIAL, any, since.0, limit as i64])
     }
 
@@ -152,9 +152,9 @@ impl View {
     fn rest_stands(&self, recent: &Recent, user: &User) -> bool {
         let opened = recent.before.as_ref().and_then(|blob| self.seals.open_before(recent.issuance, recent.user, blob).ok());
         let Some(before) = opened else { return false };
-        let moved = before.moved_to.is_some_and(|to| (user.cost_center.id, user.cost_center.number) == (to.id, to.number));
+        let moved = before.moved.is_some_and(|(_, to)| (user.cost_center.id, user.cost_center.number) == (to.id, to.number));
         let replaced = recent.kinds & KIND_PIN != 0 && !before.pins.is_empty();
-        moved || (replaced && !user.pins.iter().any(|pin| before.pins.contains(&pin.value)))
+        moved || (replaced && !user.pins.iter().any(|pin| before.pins.iter().any(|before| before.value == pin.value)))
     }
 }
 
