@@ -175,12 +175,6 @@ impl JournalFile {
         Ok(JournalFile { clerk, path, owners })
     }
 
-    /// Whether an instance has the lock in this moment.
-    pub fn is_held(config: &JournalConfig) -> Result<bool, JournalError> {
-        let place = JournalPlace::new(config);
-        Ok(place.path.exists() && file::try_lock(&place.path)?.is_none())
-    }
-
     /// The same file, and its lock, for the databases of another configuration.
     pub async fn passed_on(&self, owners: Vec<Owner>) -> Result<JournalFile, JournalError> {
         let owners: Arc<[Owner]> = owners.into();

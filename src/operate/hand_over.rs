@@ -9,7 +9,7 @@ use super::OperateError;
 use crate::cli::{ExitStatus, Request};
 use crate::clock;
 use crate::config::{Config, DatabaseConfig};
-use crate::journal::{Counter, JournalFile, RequestAnswer, RequestStanding};
+use crate::journal::{self, Counter, RequestAnswer, RequestStanding};
 use crate::logging::Progress;
 
 /// For how long somebody has to take it up.
@@ -25,7 +25,7 @@ pub(super) async fn hand_over(
     request: &Request,
     progress: &Progress,
 ) -> Result<Option<(String, ExitStatus)>, OperateError> {
-    if !JournalFile::is_held(&config.journal)? {
+    if !journal::is_held(&config.journal) {
         return Ok(None);
     }
     let Some(counter) = Counter::open(&config.journal)? else { return Ok(None) };

@@ -15,7 +15,7 @@ use crate::commands::{complaint, print};
 use crate::config::{Config, DatabaseConfig, Mode};
 use crate::domain::{IssuanceId, PassId, UserId, printable};
 use crate::inventory::{Standing, User};
-use crate::journal::{JournalError, JournalFile, JournalReader, LOCK_WAIT, Owner, UndoOf};
+use crate::journal::{self, JournalError, JournalFile, JournalReader, LOCK_WAIT, Owner, UndoOf};
 use crate::logging::Progress;
 use crate::reconcile::PassError;
 use crate::recover::recover;
@@ -135,7 +135,7 @@ async fn asked(config: &Arc<Config>, request: &Request, progress: &Progress) -> 
 /// itself can.
 pub async fn once(config: &Arc<Config>, asked: &Once, progress: &Progress) -> Option<ExitStatus> {
     let login = asked.user.clone().filter(|_| !asked.dry_run && asked.report.is_none() && asked.metrics_file.is_none())?;
-    if config.mode == Mode::Observe || !JournalFile::is_held(&config.journal).unwrap_or(false) {
+    if config.mode == Mode::Observe || !journal::is_held(&config.journal) {
         return None;
     }
     let (max_users, max_replace) = (asked.max_users.map(|n| n.to_string()), asked.max_replace.map(|share| share.to_string()));

@@ -12,9 +12,9 @@ use crate::scenario::{Scenario, Stage};
 use crate::site::{Process, is_long};
 
 /// Where a batch can be parted from the next one.
-const OF_A_BATCH: [Point; 5] = [Point::BatchBegun, Point::BatchWritten, Point::BatchPlanned, Point::BatchCommitted, Point::BatchNoted];
+pub const OF_A_BATCH: [Point; 5] = [Point::BatchBegun, Point::BatchWritten, Point::BatchPlanned, Point::BatchCommitted, Point::BatchNoted];
 const OF_A_MAIL: [Point; 3] = [Point::MailTaken, Point::MailAnswered, Point::MailNoted];
-const OF_RECOVERY: [Point; 2] = [Point::RecoveryLooked, Point::RecoveryNoted];
+pub const OF_RECOVERY: [Point; 2] = [Point::RecoveryLooked, Point::RecoveryNoted];
 
 /// Whether a run that begins anew comes past the point.
 fn reached(scenario: Scenario, point: Point) -> bool {
@@ -26,7 +26,7 @@ fn reached(scenario: Scenario, point: Point) -> bool {
 }
 
 /// Starts the program, and kills it where it comes past `point` for the `nth` time.
-async fn killed_at(stage: &Stage, point: Point, nth: usize, arguments: &[&str]) {
+pub async fn killed_at(stage: &Stage, point: Point, nth: usize, arguments: &[&str]) {
     let file: PathBuf = stage.site.folder().join(format!("stands-{}", rand::random::<u32>()));
     let fault = format!("{}:{nth}:{}", point.as_str(), file.display());
     let process = stage.start(&[("CREDKEEPER_FAULT", &fault)], arguments);

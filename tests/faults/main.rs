@@ -14,6 +14,7 @@ mod proxy;
 mod relay;
 mod scenario;
 mod scripted;
+mod take_back;
 
 // What the other integration tests use as well.
 #[allow(dead_code)]

@@ -16,6 +16,8 @@ pub const PASSWORD: i64 = 4;
 pub const MOVED: i64 = 8;
 pub const ENDS: i64 = 16 | 32;
 pub const DELETED: i64 = 64;
+/// An earlier one is taken back: all of its kinds may change.
+pub const BACK: i64 = 256;
 
 /// An issuance as the file has it.
 #[derive(Clone, Debug)]
@@ -113,6 +115,13 @@ impl Ledger {
                 },
             );
         }
+    }
+
+    /// Whether the journal has this user on hold, whoever wanted that.
+    pub fn holds(&mut self, user: i64) -> bool {
+        self.connection().is_some_and(|db| {
+            db.query_row("SELECT EXISTS (SELECT 1 FROM hold WHERE user = ?1)", [user], |row| row.get(0)).unwrap_or(false)
+        })
     }
 
     /// Something that the program did not do; for mistakes on purpose.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use credkeeper::fault::{self, Point};
+use credkeeper::journal::Keep;
 use credkeeper::plan::Skip;
 use credkeeper::report::Report;
 use credkeeper::{clock, journal};
@@ -178,6 +179,7 @@ impl Run<'_> {
             Event::Forget => {
                 self.daemon()?;
                 let day = Duration::from_secs(86_400);
+                let day = Keep { issuances: day, before_images: day };
                 let forgotten = self.with(Trouble::default(), |process| {
                     process.journal(async |journal| journal.forget_old(day, clock::now()).await.unwrap())
                 })?;
@@ -311,7 +313,7 @@ impl Run<'_> {
         check::none_lost(&db, &mut world.ledger.borrow_mut(), &post)?;
         let wall = db.local(world.clock.wall().0);
         for person in before.people.values().filter(|person| person.is_active() && person.has_address()) {
-            if world.held.borrow().contains(&person.id) {
+            if world.held.borrow().contains(&person.id) || world.ledger.borrow_mut().holds(person.id) {
                 continue;
             }
             let served = is_served(db.now(), person, &|value| db.is_ours(value), wall);

@@ -123,6 +123,29 @@ pub const SETUPS: [Setup; 7] = [
         },
     },
     Setup {
+        name: "what cannot be delivered is taken back",
+        keys: "",
+        limits: "batch_size: 3, min_interval: 0s",
+        mail: "connections: 1, give_up_after: 2h, on_undeliverable: take_back",
+        policies: "
+  - name: visitors
+    match: {cost_center: [Needs PIN]}
+    pin: {length: 6, rewrite: expired, valid_for: 3d}
+    password: {length: 8}
+    cost_center: {move_to: Has PIN}
+    notify: {to: email, template: t}
+  - name: staff
+    match: {cost_center: [Staff]}
+    pin: {length: 6, rewrite: expired, valid_for: 3d}
+    notify: {to: email, template: t}
+",
+        is_served: |db, person, _, now| match person.center {
+            11 => false,
+            13 => db.has_pins(person, |pin| pin.is_valid(now)),
+            _ => true,
+        },
+    },
+    Setup {
         name: "few PINs, a slow pace and patience",
         keys: "",
         limits: "batch_size: 3, min_interval: 5m, mails_per_minute: 4",
@@ -142,6 +165,7 @@ impl Setup {
     pub fn yaml(&self, port: u16) -> String {
         let comma = |text: &str| if text.is_empty() { String::new() } else { format!(", {text}") };
         let (keys, limits, mail, policies) = (comma(self.keys), comma(self.limits), comma(self.mail), self.policies);
+        let undeliverable = if self.mail.contains("on_undeliverable") { "" } else { ", on_undeliverable: keep" };
         let pace = if self.limits.contains("mails_per_minute") { "" } else { ", mails_per_minute: unlimited" };
         format!(
             "databases: [{{name: main, url: 'sqlite:site.db', profile: sandbox, password_encoding: md5, schema_map: {{cost_centers: {{verified: true}}, \
@@ -149,7 +173,7 @@ impl Setup {
 limits: {{users_per_pass: unlimited, replace_percent: unlimited, users_shrunk: unlimited, pinless_rise: unlimited, \
                unexplained_pins: unlimited{pace}{limits}}}
 policies:{policies}
-mail: {{transport: smtp, host: 127.0.0.1, port: {port}, tls: none, hello_name: sim.example.com, from: print@example.com{mail}}}
+mail: {{transport: smtp, host: 127.0.0.1, port: {port}, tls: none, hello_name: sim.example.com, from: print@example.com{undeliverable}{mail}}}
 templates:
   t:
     subject: 'For {{{{ username }}}}'
