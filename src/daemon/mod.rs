@@ -11,13 +11,13 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::{Config, DatabaseConfig, JournalConfig};
+use crate::config::{Config, DatabaseConfig};
 use crate::deliver::Outlet;
 use crate::digest::Digest;
 use crate::domain::{Timestamp, UserId};
 use crate::http::{self, Health};
 use crate::inventory::Counts;
-use crate::journal::{Journal, JournalError, JournalFile, Keep, State};
+use crate::journal::{Journal, JournalError, JournalFile};
 use crate::logging::chain;
 use crate::metrics::Metrics;
 use crate::plan::tripwires::Tripwire;
@@ -35,6 +35,7 @@ mod said;
 mod schedule;
 mod tenants;
 mod trust;
+mod upkeep;
 mod watermark;
 
 pub use life::{Source, run};
@@ -403,29 +404,6 @@ impl Daemon {
             Some(PassError::Store(e)) if !e.is_about_rows() => Err(DaemonError::Store(e)),
             Some(PassError::CommitUnknown(e)) => Err(DaemonError::Store(e)),
             _ => Ok((passed.report, passed.newest)),
-        }
-    }
-
-    /// Shows how the journal stands; after a full comparison also lets go of what it need not keep.
-    async fn keep_journal(&self, journal: &Journal, kind: PassKind) {
-        let upkeep = async {
-            if kind == PassKind::Resync {
-                let JournalConfig { keep, undo_for, .. } = self.config.journal;
-                let keep = Keep { issuances: keep, before_images: undo_for };
-                journal.forget_old(keep, clock::now()).await?;
-                journal.checkpoint().await?;
-            }
-            let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));
-            self.metrics.journal(&self.database.name, &counts, journal.reader().oldest_open().await?);
-            let undeliverable = counts.iter().find(|(state, _)| *state == State::Undeliverable.as_str());
-            self.digest.undeliverable(&self.database.name, undeliverable.map_or(0, |(_, n)| *n));
-            Ok::<(), JournalError>(())
-        };
-        let upkeep = upkeep.await;
-        self.digest.journal(&self.database.name, upkeep.as_ref().err().map(|e| chain(e)).as_deref());
-        if let Err(e) = upkeep {
-            self.metrics.journal_write_error();
-            warn!(error.kind = e.kind(), "The upkeep of the journal failed: {}", chain(&e));
         }
     }
 

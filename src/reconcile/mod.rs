@@ -33,8 +33,8 @@ mod judge;
 mod making;
 mod prepare;
 mod remind;
-pub mod take_back;
 pub mod restored;
+pub mod take_back;
 
 pub use prepare::announcement;
 

@@ -18,7 +18,8 @@ fn refused(user: i64) -> bool {
 
 /// With the mail server that refuses by the address, and what it refuses taken back.
 async fn stage(scenario: Scenario) -> Stage {
-    let stage = Stage::with_aiosmtpd(scenario).await.configured(|yaml| yaml.replace("on_undeliverable: keep", "on_undeliverable: take_back"));
+    let stage =
+        Stage::with_aiosmtpd(scenario).await.configured(|yaml| yaml.replace("on_undeliverable: keep", "on_undeliverable: take_back"));
     let addresses = "UPDATE users SET email = 'reject550.5.1.1@user' || id || '.example.com' WHERE id % 3 = 0 AND id <= 24";
     stage.site.sql(addresses).await;
     stage
@@ -49,7 +50,8 @@ fn journal(stage: &Stage) -> (i64, BTreeMap<String, i64>) {
         )
         .unwrap();
     assert_eq!(secrets, 0, "a secret outlives its use");
-    let mut states = db.prepare("SELECT coalesce(i.state, b.state), count(*) FROM issuance i JOIN batch b ON b.id = i.batch GROUP BY 1").unwrap();
+    let mut states =
+        db.prepare("SELECT coalesce(i.state, b.state), count(*) FROM issuance i JOIN batch b ON b.id = i.batch GROUP BY 1").unwrap();
     let states = states.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     (held, states.map(Result::unwrap).collect())
 }
@@ -91,7 +93,9 @@ async fn what_could_not_be_delivered() {
                 at_rest(&stage, &before, refused).await;
             });
         }
-        for (first, second) in [Point::BatchPlanned, Point::BatchCommitted].into_iter().flat_map(|first| OF_RECOVERY.map(|second| (first, second))) {
+        for (first, second) in
+            [Point::BatchPlanned, Point::BatchCommitted].into_iter().flat_map(|first| OF_RECOVERY.map(|second| (first, second)))
+        {
             let name = format!("{scenario:?} at {} of the take-back, then at {}", first.as_str(), second.as_str());
             cases.add(name, Kind::Busy, async move {
                 let stage = stage(scenario).await;

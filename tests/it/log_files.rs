@@ -130,6 +130,9 @@ fn lines_for_the_journal_carry_their_level() {
 
     let folder = tempfile::tempdir().unwrap();
     let sandbox = credkeeper::sandbox::create(&folder.path().join("sandbox"), 20).unwrap();
+    // A rehearsal is warned of at each start.
+    let yaml = std::fs::read_to_string(&sandbox.config).unwrap();
+    std::fs::write(&sandbox.config, yaml.replacen("\nmail:\n", "\nmail:\n  redirect_to: rehearsal@example.com\n", 1)).unwrap();
     let logged = |named_right: bool| {
         let (mut journal, ours) = UnixStream::pair().unwrap();
         let meta = std::fs::File::from(OwnedFd::from(ours.try_clone().unwrap())).metadata().unwrap();

@@ -46,7 +46,9 @@ pub fn commit(before: &Snapshot, db: &Database, batch: &[Row]) -> Result<(), Bro
     for (id, was) in &before.people {
         let (is, kinds) = (&after.people[id], kinds.get(id).copied().unwrap_or(0));
         let changed = |same: bool, kind: i64, what: &str| {
-            ensure(same || kinds & (kind | ledger::BACK) != 0, "I8", || format!("{what} of user {id} is another, and the journal planned {kinds} only"))
+            ensure(same || kinds & (kind | ledger::BACK) != 0, "I8", || {
+                format!("{what} of user {id} is another, and the journal planned {kinds} only")
+            })
         };
         ensure((&was.login, &was.email, was.flag) == (&is.login, &is.email, is.flag), "I8", || format!("who user {id} is has changed"))?;
         changed((was.center, was.number) == (is.center, is.number), ledger::MOVED, "the place")?;
@@ -64,7 +66,10 @@ pub fn commit(before: &Snapshot, db: &Database, batch: &[Row]) -> Result<(), Bro
             let fresh = matches!(new.as_slice(), [only] if db.is_ours(only) && !old.contains(only));
             ensure(fresh, "I8", || format!("user {id} was to have one new PIN, and has {}", new.len()))?;
         } else if kinds & ledger::BACK != 0 {
-            let came = new.iter().filter(|pin| !old.contains(pin)).all(|pin| db.ever(Duration::ZERO, Duration::MAX, |state| state.holds(*id, pin)));
+            let came = new
+                .iter()
+                .filter(|pin| !old.contains(pin))
+                .all(|pin| db.ever(Duration::ZERO, Duration::MAX, |state| state.holds(*id, pin)));
             let went = old.iter().all(|pin| new.contains(pin) || db.is_ours(pin));
             ensure(came && went, "I8", || format!("the PINs of user {id} are others than before what was taken back"))?;
         } else if kinds & ledger::DELETED != 0 {
