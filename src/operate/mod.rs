@@ -44,7 +44,7 @@ pub enum OperateError {
     #[error("several databases have {what}: {databases}; say which with --database NAME")]
     Which { what: String, databases: String },
     #[error("the database {database} cannot be asked whether it has the user too; say which one is meant with --database NAME")]
-    Unanswered { database: String, source: StoreError },
+    Unanswered { database: String, source: Box<StoreError> },
     #[error("no refused plan {plan} waits in the journal; `credkeeper status` shows those that do")]
     NoSuchPlan { plan: String },
     #[error("issuance {issuance} neither waits nor is undeliverable; `credkeeper journal list` shows those that are")]
@@ -77,7 +77,7 @@ pub enum OperateError {
     Resend(#[from] ResendError),
     /// With what was done until then.
     #[error("not all was done, ask again: {}", said.trim_end())]
-    Unfinished { said: String, source: PassError },
+    Unfinished { said: String, source: Box<PassError> },
     #[error("the database failed")]
     Store(#[from] StoreError),
     #[error("the journal failed")]
@@ -268,7 +268,7 @@ async fn find_in_all<'c>(config: &'c Config, login: &str) -> Result<(&'c Databas
             Ok(user) => found.push((database, user)),
             Err(OperateError::NoSuchUser(_)) if config.has_several() => {}
             Err(OperateError::Store(source)) if config.has_several() => {
-                return Err(OperateError::Unanswered { database: printable(&database.name).into_owned(), source });
+                return Err(OperateError::Unanswered { database: printable(&database.name).into_owned(), source: Box::new(source) });
             }
             Err(e) => return Err(e),
         }

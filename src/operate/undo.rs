@@ -48,7 +48,7 @@ pub(super) async fn undo(work: &Work<'_>, of: UndoOf) -> Result<(String, ExitSta
     let status = if outcome.is_whole() && lost == 0 { ExitStatus::Done } else { ExitStatus::Partial };
     if let Err(e) = ended {
         info!("{}", said.trim_end());
-        return Err(OperateError::Unfinished { said: std::mem::take(&mut said), source: e });
+        return Err(OperateError::Unfinished { said: std::mem::take(&mut said), source: Box::new(e) });
     }
     info!(pass.id = %pass, "{}", said.trim_end());
     Ok((said, status))

@@ -19,7 +19,7 @@ pub type Served = fn(&Snapshot, &Person, &dyn Fn(&str) -> bool, i64) -> bool;
 
 const CIPHER: &str = "cac_cipher: {algorithm: aes-128-cbc, key: '07070707070707070707070707070707'}";
 
-pub const SETUPS: [Setup; 7] = [
+pub const SETUPS: [Setup; 8] = [
     Setup {
         name: "issue and move, one user in a batch",
         keys: "",
