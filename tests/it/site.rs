@@ -71,6 +71,7 @@ impl Site {
     }
 
     /// With a mail server of the test's own at this port: it has none of its own to ask for mails.
+    #[allow(dead_code, reason = "for the fault suite")]
     pub async fn mailing_to(port: u16) -> Site {
         Site::made(TestDb::new().await, port, None)
     }
@@ -176,11 +177,13 @@ log:
     }
 
     /// Where the database answers.
+    #[allow(dead_code, reason = "for the fault suite")]
     pub fn database_port(&self) -> u16 {
         self.database.port
     }
 
     /// Where the mail server answers.
+    #[allow(dead_code, reason = "for the fault suite")]
     pub fn mail_port(&self) -> u16 {
         self.mail_port
     }
