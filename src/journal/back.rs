@@ -212,6 +212,15 @@ pub(super) fn took_back(
     now: Timestamp,
 ) -> Result<Vec<State>, JournalError> {
     const WHAT: &str = "what was taken back";
+    // A PIN that we took is no loss that a tripwire should see.
+    tx.prepare_cached(
+        "UPDATE database SET baseline = json_set(baseline, '$[1]', json_extract(baseline, '$[1]') + (SELECT count(*) FROM issuance \
+           WHERE id BETWEEN ?2 AND ?3 AND leaves_pinless = 1 AND coalesce(state, '') <> ?4)) \
+         WHERE id = ?1 AND json_extract(baseline, '$[1]') IS NOT NULL \
+           AND EXISTS (SELECT 1 FROM issuance WHERE id BETWEEN ?2 AND ?3 AND leaves_pinless = 1)",
+    )
+    .and_then(|mut s| s.execute(params![book.0, first, last, State::Abandoned.as_str()]))
+    .writing(WHAT)?;
     let mut rows = tx
         .prepare_cached(
             "SELECT takes_back, user, login, because FROM issuance \

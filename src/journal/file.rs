@@ -162,6 +162,8 @@ const SINCE_4: &str = "
 ALTER TABLE issuance ADD COLUMN takes_back INTEGER;
 -- Why: undeliverable, asked, or the pass that is undone.
 ALTER TABLE issuance ADD COLUMN because TEXT;
+-- 1: a user who had a PIN has none since.
+ALTER TABLE issuance ADD COLUMN leaves_pinless INTEGER;
 CREATE INDEX issuance_undeliverable ON issuance (database, id) WHERE state = 'undeliverable';
 -- Sealed: whoever is to be told at another address than this is on hold no longer.
 ALTER TABLE hold ADD COLUMN recipient BLOB;

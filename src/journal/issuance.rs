@@ -72,6 +72,8 @@ pub struct TakesBack {
     pub because: Because,
     /// What of it is moved back stands in [`NewIssuance::moved`].
     pub changes: Back,
+    /// The user has no PIN any more: no loss that a tripwire should see.
+    pub leaves_pinless: bool,
 }
 
 /// Why something is taken back: the reason of the hold that follows.

@@ -101,8 +101,8 @@ impl Writer {
             let mut insert = tx
                 .prepare_cached(
                     "INSERT INTO issuance (id, batch, user, login, policy, kinds, pin_expires, pin_print, replaced, due_since, lane, \
-                     message_id, open, next_attempt, secret, before, database, takes_back, because) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, ?14, ?15, ?16, ?17, ?18)",
+                     message_id, open, next_attempt, secret, before, database, takes_back, because, leaves_pinless) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
                 )
                 .writing(WHAT)?;
             for (id, new) in (last + 1..).map(IssuanceId).zip(issuances) {
@@ -128,6 +128,7 @@ impl Writer {
                     book.id.0,
                     new.takes_back.as_ref().and_then(|back| back.of).map(|of| of.0),
                     new.takes_back.as_ref().map(|back| back::word(&back.because)),
+                    new.takes_back.as_ref().map(|back| back.leaves_pinless),
                 ]);
                 match inserted {
                     Ok(_) => {}

@@ -189,7 +189,7 @@ impl Outcome {
     fn hears(&mut self, undo: &Undo, taken: &Taken) {
         let named = || (undo.user, undo.login.clone());
         match taken {
-            Taken::Back(left) => {
+            Taken::Back { left, .. } => {
                 self.back += 1;
                 left.iter().for_each(|left| self.left.entry(*left).or_default().push(named()));
             }

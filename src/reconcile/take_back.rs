@@ -28,7 +28,11 @@ const QUARANTINE: Duration = Duration::from_secs(90 * 86_400);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken {
     /// As far as it was still ours; the rest is named.
-    Back(Vec<Left>),
+    Back {
+        left: Vec<Left>,
+        /// The user had a PIN, and has none any more.
+        leaves_pinless: bool,
+    },
     /// Nothing of it stood any more.
     Gone(Vec<Left>),
     /// The user has another change whose mail is still to be sent.
@@ -81,7 +85,8 @@ pub async fn undeliverable(taking: &TakeBack<'_>, report: &mut Report) -> Result
 fn tell(undo: &Undo, taken: &Taken, report: &mut Report) {
     let Some(told) = report.policies.iter_mut().find(|told| told.policy == undo.policy) else { return };
     match taken {
-        Taken::Back(left) => {
+        Taken::Back { left, leaves_pinless } => {
+            told.lost += u64::from(*leaves_pinless);
             told.count(ChangeKind::TakenBack, ChangeOutcome::Applied, 1);
             let mut sentence = "the mail could not be delivered: what was issued is taken back, and the user is on hold until released, or until the address changes".to_owned();
             left.iter().for_each(|left| sentence.push_str(&format!("; {}", left.sentence())));
@@ -112,45 +117,27 @@ impl TakeBack<'_> {
         told: &mut (dyn FnMut(&Undo, &Taken) + Send),
     ) -> Result<(), PassError> {
         undos.sort_unstable_by_key(|undo| std::cmp::Reverse(undo.issuance));
-        let mut pinless = 0;
-        let ended = async {
-            while !undos.is_empty() {
-                let mut users = BTreeSet::new();
-                let (mut batch, mut later) = (Vec::new(), Vec::new());
-                for undo in undos {
-                    let fits = batch.len() < self.config.limits.batch_size && users.insert(undo.user);
-                    if fits { &mut batch } else { &mut later }.push(undo);
-                }
-                self.stage(batch, because, &mut pinless, told).await?;
-                undos = later;
+        while !undos.is_empty() {
+            let mut users = BTreeSet::new();
+            let (mut batch, mut later) = (Vec::new(), Vec::new());
+            for undo in undos {
+                let fits = batch.len() < self.config.limits.batch_size && users.insert(undo.user);
+                if fits { &mut batch } else { &mut later }.push(undo);
             }
-            Ok(())
+            self.stage(batch, because, told).await?;
+            undos = later;
         }
-        .await;
-        // A PIN that we took is no loss that a tripwire should see.
-        if pinless > 0
-            && let Some(mut baseline) = self.journal.reader().baseline().await?
-        {
-            baseline.pinless = baseline.pinless.map(|before| before + pinless);
-            self.journal.keep_baseline(baseline).await?;
-        }
-        ended
+        Ok(())
     }
 
     /// Halves a batch that is refused, down to the one user at fault.
-    async fn stage(
-        &self,
-        batch: Vec<Undo>,
-        because: &Because,
-        pinless: &mut u64,
-        told: &mut (dyn FnMut(&Undo, &Taken) + Send),
-    ) -> Result<(), PassError> {
+    async fn stage(&self, batch: Vec<Undo>, because: &Because, told: &mut (dyn FnMut(&Undo, &Taken) + Send)) -> Result<(), PassError> {
         let mut waiting = vec![(batch, true)];
         while let Some((mut batch, roles)) = waiting.pop() {
             if (self.stop)() {
                 return Err(PassError::Stopped);
             }
-            match self.attempt(&batch, because, roles, pinless, told).await? {
+            match self.attempt(&batch, because, roles, told).await? {
                 Tried::Done => {}
                 Tried::Torn(fallen) => {
                     batch.iter().filter(|undo| fallen.contains(&undo.user)).for_each(|undo| told(undo, &Taken::ChangedMeanwhile));
@@ -180,7 +167,6 @@ impl TakeBack<'_> {
         batch: &[Undo],
         because: &Because,
         roles: bool,
-        pinless: &mut u64,
         told: &mut (dyn FnMut(&Undo, &Taken) + Send),
     ) -> Result<Tried, PassError> {
         if batch.is_empty() {
@@ -245,8 +231,8 @@ impl TakeBack<'_> {
         for undoing in standing {
             info!(user.id = %undoing.user.id, change.kind = ChangeKind::TakenBack.as_str(), outcome = "applied", pass.id = %self.pass,
                 policy = %undoing.undo.policy, "User {}: {because}", undoing.user.id);
-            *pinless += u64::from(undoing.standing.is_empty() && !undoing.user.pins.is_empty());
-            verdicts.push((undoing.undo, Taken::Back(undoing.left)));
+            let leaves_pinless = undoing.leaves_pinless();
+            verdicts.push((undoing.undo, Taken::Back { left: undoing.left, leaves_pinless }));
         }
         verdicts.extend(fallen.into_iter().map(|undoing| (undoing.undo, Taken::ChangedMeanwhile)));
         verdicts.iter().for_each(|(undo, taken)| told(undo, taken));
@@ -297,7 +283,8 @@ impl TakeBack<'_> {
     fn issuance(&self, undoing: &Undoing<'_>, because: &Because) -> NewIssuance {
         let rule = self.database.policies.iter().find(|policy| policy.name == undoing.undo.policy).and_then(|policy| policy.pin.as_ref());
         let of = (*because != Because::Revoked).then_some(undoing.undo.issuance);
-        let takes_back = TakesBack { of, because: because.clone(), changes: undoing.back.clone() };
+        let takes_back =
+            TakesBack { of, because: because.clone(), changes: undoing.back.clone(), leaves_pinless: undoing.leaves_pinless() };
         NewIssuance {
             user: undoing.user.id,
             login: undoing.user.login.clone(),
@@ -341,6 +328,10 @@ impl<'u> Undoing<'u> {
         let back::Return { back, left } = made;
         let (gone, came, ended) = (back.gone.clone(), back.came.clone(), back.ended.clone());
         Undoing { undo, standing: user.pins.clone(), user, back, left, gone, came, ended, begun: false, fallen: false }
+    }
+
+    fn leaves_pinless(&self) -> bool {
+        self.standing.is_empty() && !self.user.pins.is_empty()
     }
 
     /// The next change; `None`: all is done.

@@ -4,7 +4,7 @@ use super::*;
 use crate::inventory::{Back, Past, PastPins};
 
 fn takes_back(of: IssuanceId, because: Because, changes: Back, was: NewIssuance) -> NewIssuance {
-    let takes_back = Some(Box::new(TakesBack { of: Some(of), because, changes }));
+    let takes_back = Some(Box::new(TakesBack { of: Some(of), because, changes, leaves_pinless: false }));
     NewIssuance { pin: None, code: None, password: None, moved: None, announcement: None, takes_back, ..was }
 }
 

@@ -6,7 +6,7 @@ use super::*;
 pub(super) const AS_VERSION_2: &str = "
     INSERT INTO meta SELECT 'database', salt FROM database; INSERT INTO meta SELECT 'identity', identity FROM database;
     INSERT INTO meta SELECT 'last_full_pass', baseline FROM database WHERE baseline IS NOT NULL;
-    DROP INDEX issuance_undeliverable; ALTER TABLE issuance DROP COLUMN takes_back; ALTER TABLE issuance DROP COLUMN because;
+    DROP INDEX issuance_undeliverable; ALTER TABLE issuance DROP COLUMN takes_back; ALTER TABLE issuance DROP COLUMN because; ALTER TABLE issuance DROP COLUMN leaves_pinless;
     DROP TABLE database; DROP TABLE reminder; DROP TABLE request; DROP TABLE refused;
     DROP INDEX issuance_one_open; DROP INDEX issuance_user; DROP INDEX issuance_queue; DROP INDEX IF EXISTS issuance_replaced;
     ALTER TABLE batch DROP COLUMN database; ALTER TABLE issuance DROP COLUMN database; ALTER TABLE pass DROP COLUMN database;
