@@ -117,10 +117,12 @@ impl Ledger {
         }
     }
 
-    /// Whether the journal has this user on hold, whoever wanted that.
+    /// Whether the journal has this user on hold after a take-back.
     pub fn holds(&mut self, user: i64) -> bool {
-        self.connection()
-            .is_some_and(|db| db.query_row("SELECT EXISTS (SELECT 1 FROM hold WHERE user = ?1)", [user], |row| row.get(0)).unwrap_or(false))
+        self.connection().is_some_and(|db| {
+            db.query_row("SELECT EXISTS (SELECT 1 FROM hold WHERE user = ?1 AND reason LIKE 'taken back%')", [user], |row| row.get(0))
+                .unwrap_or(false)
+        })
     }
 
     /// Something that the program did not do; for mistakes on purpose.

@@ -42,7 +42,7 @@ use schedule::Schedule;
 use setups::SETUPS;
 
 /// Schedules of a run: about a minute on two cores.
-const SCHEDULES: u64 = 1_000;
+const SCHEDULES: u64 = 300;
 const LONG: u64 = 10_000;
 /// After so many failures a run ends.
 const ENOUGH: usize = 5;
