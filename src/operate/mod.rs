@@ -49,10 +49,7 @@ pub enum OperateError {
     NoSuchPlan { plan: String },
     #[error("issuance {issuance} neither waits nor is undeliverable; `credkeeper journal list` shows those that are")]
     NotWaiting { issuance: i64 },
-    #[error(
-        "there is nothing to take back of {what}: the journal does not know it, or all of it has ended ({lost} more cannot be read any more, because \
-         what stood before is kept for journal.undo_for)"
-    )]
+    #[error("there is nothing to take back of {what}: the journal does not know it, or all of it has ended{}", unreadable(*lost))]
     NothingToTakeBack { what: String, lost: u64 },
     #[error("not understood: {why}")]
     NotUnderstood { why: String },
@@ -84,6 +81,14 @@ pub enum OperateError {
     Journal(#[from] JournalError),
     #[error("what an earlier run left behind could not be resolved, or the change failed")]
     Pass(#[from] PassError),
+}
+
+/// What stood before is not kept for ever.
+fn unreadable(lost: u64) -> String {
+    match lost {
+        0 => String::new(),
+        n => format!("; {n} cannot be taken back any more, because what stood before is kept for journal.undo_for"),
+    }
 }
 
 impl OperateError {
