@@ -69,10 +69,4 @@ impl Back {
         let Back { gone, came, ended, code, password, moved, role } = self;
         gone.is_empty() && came.is_empty() && ended.is_empty() && code.is_none() && password.is_none() && moved.is_none() && role.is_none()
     }
-
-    /// Credentials stop to work, or begin to.
-    pub fn touches_credentials(&self) -> bool {
-        let Back { gone, came, ended, code, password, moved: _, role: _ } = self;
-        !(gone.is_empty() && came.is_empty() && ended.is_empty() && code.is_none() && password.is_none())
-    }
 }

@@ -68,7 +68,7 @@ pub use ledger::StateCounts;
 pub use outbox::{Answer, Answered, PendingMail};
 pub use passes::PassRecord;
 pub use recent::Recent;
-pub use refused::{APPROVED_FOR, RefusedPlan};
+pub use refused::RefusedPlan;
 pub use reminder::{NewReminder, PendingReminder};
 pub use request::{Answer as RequestAnswer, Counter, LOOK, Request, Standing as RequestStanding};
 pub use state::{Event, IllegalTransition, State};
@@ -266,7 +266,12 @@ impl JournalFile {
     /// Lets this issuance, which waits or could not be delivered, be mailed now, as if it had never been tried. `false`: it is
     /// in another state.
     pub async fn retry(&self, issuance: IssuanceId, now: Timestamp) -> Result<bool, JournalError> {
-        self.write(move |w| w.retry(issuance, now)).await
+        self.retry_all(vec![issuance], now).await.map(|retried| retried > 0)
+    }
+
+    /// The same of several, in one transaction; how many of them.
+    pub async fn retry_all(&self, issuances: Vec<IssuanceId>, now: Timestamp) -> Result<u64, JournalError> {
+        self.write(move |w| w.retry(&issuances, now)).await
     }
 
     /// What became of mails, in one transaction; each answered issuance with the state it is in now. One that could not take

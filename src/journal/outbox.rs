@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tracing::error;
 
 use super::error::{Doing, JournalError};
@@ -110,26 +110,35 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn retry(&mut self, issuance: IssuanceId, now: Timestamp) -> Result<bool, JournalError> {
-        const WHAT: &str = "a mail that is tried again";
+    pub(super) fn retry(&mut self, issuances: &[IssuanceId], now: Timestamp) -> Result<u64, JournalError> {
+        const WHAT: &str = "mails that are tried again";
         let tx = immediate(&mut self.view.db, WHAT)?;
-        let Some(row) = Row::load(&tx, issuance.0)? else { return Ok(false) };
-        let after = match row.state {
-            State::Committed => State::Committed,
-            other => match next(other, Event::Retried) {
-                Ok(after) => after,
-                Err(_) => return Ok(false),
-            },
-        };
-        tx.prepare_cached(
-            "UPDATE issuance SET state = ?2, open = 1, attempts = 0, first_try = NULL, next_attempt = ?3, reply = NULL, settled_at = NULL \
-             WHERE id = ?1",
-        )
-        .and_then(|mut s| s.execute(params![issuance.0, after.as_str(), now.0]))
-        .writing(WHAT)?;
+        let mut moves = Vec::new();
+        for issuance in issuances {
+            let Some(row) = Row::load(&tx, issuance.0)? else { continue };
+            let after = match row.state {
+                State::Committed => State::Committed,
+                other => match next(other, Event::Retried) {
+                    Ok(after) => after,
+                    Err(_) => continue,
+                },
+            };
+            let retried = tx.prepare_cached(
+                "UPDATE issuance SET state = ?2, open = 1, attempts = 0, first_try = NULL, next_attempt = ?3, reply = NULL, settled_at = NULL \
+                 WHERE id = ?1",
+            )
+            .and_then(|mut s| s.execute(params![issuance.0, after.as_str(), now.0]));
+            match retried {
+                Ok(_) => moves.push((row.book, row.state, after)),
+                // A later change of the user is still to be mailed (I4): that one must not keep the others back.
+                Err(e) if issuances.len() > 1 && e.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {}
+                Err(e) => return Err(e).writing(WHAT),
+            }
+        }
         tx.commit().writing(WHAT)?;
-        self.tallies.of(row.book).moved(row.state, after, 1);
-        Ok(true)
+        let retried = moves.len() as u64;
+        moves.into_iter().for_each(|(book, from, to)| self.tallies.of(book).moved(from, to, 1));
+        Ok(retried)
     }
 
     pub(super) fn attempted(

@@ -8,7 +8,7 @@ use super::{BookId, Journal, JournalReader, View, Writer};
 use crate::domain::{PolicyName, Timestamp};
 
 /// For how long an approval lets a plan through, in seconds.
-pub const APPROVED_FOR: i64 = 86_400;
+const APPROVED_FOR: i64 = 86_400;
 /// A plan that was not refused again for so long is forgotten, in seconds.
 const KEPT_FOR: i64 = 7 * 86_400;
 /// So many of a policy: its id changes with each user that is served by another way, and the one that was told to somebody must

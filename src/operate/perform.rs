@@ -157,10 +157,7 @@ async fn retry(work: &Work<'_>, issuance: Option<i64>) -> Result<(String, ExitSt
             waits.map(|row| row.issuance).collect()
         }
     };
-    let mut retried = 0;
-    for one in &issuances {
-        retried += usize::from(work.journal.retry(*one, now).await?);
-    }
+    let retried = work.journal.retry_all(issuances, now).await?;
     if let Post::Daemon(ring) = work.post {
         ring.notify_one();
     }

@@ -1,7 +1,6 @@
 //! `undo`, `journal take-back` and `revoke`: what was issued is taken back, and its users are on hold.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use tracing::info;
 
@@ -28,7 +27,7 @@ pub(super) async fn undo(work: &Work<'_>, of: UndoOf) -> Result<(String, ExitSta
         return Err(nothing(&of, lost));
     }
     let database = reading_all(work.database, &undos);
-    let store = Arc::new(Store::connect(&database).await?);
+    let store = Store::connect(&database).await?;
     let pass = mint::pass_id();
     let stop = || false;
     let taking = TakeBack {
@@ -44,11 +43,11 @@ pub(super) async fn undo(work: &Work<'_>, of: UndoOf) -> Result<(String, ExitSta
     let total = undos.len();
     let mut outcome = Outcome::default();
     let ended = taking.run(undos, &of.because(), &mut |undo, taken| outcome.hears(undo, taken)).await;
-    let mut said = outcome.told(&of, total, lost);
+    let said = outcome.told(&of, total, lost);
     let status = if outcome.is_whole() && lost == 0 { ExitStatus::Done } else { ExitStatus::Partial };
     if let Err(e) = ended {
         info!("{}", said.trim_end());
-        return Err(OperateError::Unfinished { said: std::mem::take(&mut said), source: Box::new(e) });
+        return Err(OperateError::Unfinished { said, source: Box::new(e) });
     }
     info!(pass.id = %pass, "{}", said.trim_end());
     Ok((said, status))

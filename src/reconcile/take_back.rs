@@ -149,6 +149,10 @@ impl TakeBack<'_> {
                     warn!(error.kind = error.kind(), "Roles are not given back: {}", chain(&error));
                     waiting.push((batch, false));
                 }
+                // Nor does it help to halve the batch where the role may not do it for anybody.
+                Tried::Refused(error) if error.kind() == "permission" => {
+                    batch.iter().for_each(|undo| told(undo, &Taken::Failed(chain(&error))));
+                }
                 Tried::Refused(error) => match batch.as_slice() {
                     [] => {}
                     [only] => told(only, &Taken::Failed(chain(&error))),
