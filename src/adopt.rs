@@ -2,9 +2,7 @@
 //! it is: what it lacks is in force no more, and the next pass issues anew, within the limits. Writes to the journal alone.
 
 use std::fmt::Write;
-use std::time::Instant;
 
-use tokio::time::sleep;
 use tracing::{error, info};
 
 use crate::cli::ExitStatus;
@@ -16,7 +14,7 @@ use crate::inventory::Trace;
 use crate::journal::{Journal, JournalError, JournalFile, LOCK_WAIT, Owner, Recent, State};
 use crate::reconcile::PassError;
 use crate::reconcile::restored::{look_back, traces};
-use crate::store::{Leadership, Reader, Store, StoreError};
+use crate::store::{Reader, Store, StoreError};
 
 /// How many issuances are looked up at once.
 const AT_ONCE: usize = 1_000;
@@ -72,7 +70,9 @@ async fn adopted(config: &Config, database: &DatabaseConfig, dry_run: bool) -> R
     };
     let (journal, other) = file.to_adopt(&database.name).await?;
     let store = Store::connect(database).await?;
-    let _lead = lead(&store).await?;
+    let Some(_lead) = store.lead_within(LOCK_WAIT).await? else {
+        return Err(AdoptError::Locked("it leads on this database, with a journal of its own".to_owned()));
+    };
     let mut lost = Lost::default();
     let mut anything = other.is_some();
     // What remains in force may tell of an even older backup.
@@ -164,17 +164,4 @@ fn said(database: &DatabaseConfig, other: Option<&str>, lost: &Lost, dry_run: bo
     }
     text.push_str("The figures of the last full comparison are forgotten: users_shrunk and pinless_rise begin anew.\n");
     text
-}
-
-async fn lead(store: &Store) -> Result<Leadership, AdoptError> {
-    let until = Instant::now() + LOCK_WAIT;
-    loop {
-        if let Some(lead) = store.lead().await? {
-            return Ok(lead);
-        }
-        if Instant::now() >= until {
-            return Err(AdoptError::Locked("it leads on this database, with a journal of its own".to_owned()));
-        }
-        sleep(LOCK_WAIT / 10).await;
-    }
 }

@@ -8,7 +8,7 @@
 //! One delivery serves all databases, with one courier and one pace; mail of a database is sent for as long as this instance
 //! leads on it. The daemon lets it run until it stops. `--once` ends it when each due mail has been tried once.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::clock;
 use crate::config::{Config, TransportConfig};
 use crate::domain::{IssuanceId, PolicyName, Timestamp};
 use crate::fault::{self, Point};
-use crate::journal::{Answer as Told, BookId, JournalError, JournalFile, PendingMail};
+use crate::journal::{Answer as Told, BookId, JournalFile, PendingMail};
 use crate::logging::Progress;
 use crate::mail::{Courier, Delivery as Verdict, Outgoing, State, Timing};
 use crate::metrics::Metrics;
@@ -186,8 +186,6 @@ struct Loop {
     in_hand: HashMap<IssuanceId, InHand>,
     /// Not to be tried again before then; `None`: not in this run.
     aside: HashMap<IssuanceId, Option<Instant>>,
-    /// The connection broke on them: all others go first.
-    behind: HashSet<IssuanceId>,
     served: AllServed,
     /// Whose credential is looked up before its mail.
     looks: Looks,
@@ -225,7 +223,6 @@ impl Loop {
             to_remind: VecDeque::new(),
             in_hand: HashMap::new(),
             aside: HashMap::new(),
-            behind: HashSet::new(),
             served,
             looks: Looks::default(),
             answers: Vec::new(),
@@ -324,7 +321,7 @@ impl Loop {
         let due = match self.mode {
             Mode::One(id) if not.contains(&id) => Vec::new(),
             Mode::One(id) => self.desk.journal.mail_of(id).await?.filter(|mail| books.contains(&mail.book)).into_iter().collect(),
-            Mode::Daemon | Mode::Once => self.due_mail(&books, now, room, &not).await?,
+            Mode::Daemon | Mode::Once => self.desk.journal.due_mail(&books, now, room, &not).await?,
         };
         if !due.is_empty() {
             fault::at(Point::MailTaken).await;
@@ -357,23 +354,6 @@ impl Loop {
         let next = next.map(|at| instant + Duration::from_secs((at.0 - now.0).clamp(1, 60).unsigned_abs()));
         // What stepped aside has its turn too, though nobody rings for it.
         Ok(self.aside.values().copied().chain([next, rested]).flatten().min())
-    }
-
-    /// What is due in the journal but for `not`; what broke a connection only when there is nothing else.
-    async fn due_mail(
-        &mut self,
-        books: &[BookId],
-        now: Timestamp,
-        room: usize,
-        not: &[IssuanceId],
-    ) -> Result<Vec<PendingMail>, JournalError> {
-        let first: Vec<IssuanceId> = not.iter().chain(&self.behind).copied().collect();
-        let due = self.desk.journal.due_mail(books, now, room, &first).await?;
-        if !due.is_empty() || self.behind.is_empty() || !self.in_hand.is_empty() {
-            return Ok(due);
-        }
-        self.behind.clear();
-        self.desk.journal.due_mail(books, now, room, not).await
     }
 
     /// Leaves out what no longer stands: telling it would be telling a PIN that does not open anything. A mail of which

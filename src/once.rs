@@ -244,7 +244,8 @@ async fn pass(
     progress: &Progress,
 ) -> Result<(Journal, Leadership, Report), OnceError> {
     let journal = file.of(&database.name).await?;
-    let lead = lead(store).await?;
+    let leads_elsewhere = || OnceError::Locked("it leads on this database, with a journal of its own".to_owned());
+    let lead = store.lead_within(LOCK_WAIT).await?.ok_or_else(leads_elsewhere)?;
     metrics.leader(&database.name, true);
     let ask = ask(asked);
     // Before anything is looked up or mailed: if it is an older one, all that the journal would conclude from it is wrong.
@@ -374,17 +375,4 @@ async fn has(reader: &Reader, login: &str) -> Result<bool, StoreError> {
         }
     }
     Ok(false)
-}
-
-async fn lead(store: &Store) -> Result<Leadership, OnceError> {
-    let until = Instant::now() + LOCK_WAIT;
-    loop {
-        if let Some(lead) = store.lead().await? {
-            return Ok(lead);
-        }
-        if Instant::now() >= until {
-            return Err(OnceError::Locked("it leads on this database, with a journal of its own".to_owned()));
-        }
-        sleep(LOOK_AGAIN).await;
-    }
 }

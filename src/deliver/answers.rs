@@ -37,10 +37,7 @@ impl Loop {
         } else if !matches!(delivery, Verdict::ConnectError(_)) {
             self.set_aside(id);
             warn!(mail.outcome = delivery.outcome(), policy = %mail.policy, "Mail not accepted: {delivery}");
-        } else if delivery.broke_amid() {
-            // It may be the one at fault, as above; only one that is not is found out by trying it again soon.
-            self.behind.insert(id);
-        } // the courier has said why all mail waits
+        } // else the courier has said why all mail waits; the journal queues it up behind the others
         match (told, &mail.reminds) {
             (Some(told), None) => self.note(id, told),
             (Some(told), Some(_)) => self.note_reminder(id, told),

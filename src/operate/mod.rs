@@ -195,7 +195,7 @@ async fn alone(
     let store = Arc::new(Store::connect(database).await?);
     let mut lead = None;
     if request.needs_lead() {
-        lead = store.lead().await?;
+        lead = store.lead_within(LOCK_WAIT).await?;
         if lead.is_some() {
             recover(&store, &journal, clock::now()).await?;
         }

@@ -1,34 +1,32 @@
 //! Acting: the judged steps in batches, each one transaction.
 //!
-//! The order within a batch is what makes a crash harmless: write, then the journal's `planned` with an fsync, then
-//! COMMIT, then `committed`. A batch whose COMMIT was refused is abandoned; one whose COMMIT was not answered stays
-//! planned, and recovery looks what became of it under the write lock.
+//! Each is locked, planned again from what stands, written, and ended as `commit.rs` says.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tracing::{debug, info, warn};
 
+use super::commit::commit;
 use super::draw::{self, MOST_ATTEMPTS};
+use super::halves::Halves;
 use super::making::{self, Made, Making};
 use super::prepare::{Preparing, Staged};
 use super::{Looked, PassError, Watch, changes, step_codes, with_facts};
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{PassId, PinLength, StoredValue, Timestamp, UserId};
-use crate::fault::{self, Mistake, Point};
+use crate::fault::{self, Point};
 use crate::inventory::User;
 use crate::journal::{Journal, Lane};
 use crate::logging::chain;
 use crate::mint::{Mint, MintError};
 use crate::plan::{Failure, PinAction, Planner, Step, Verdict};
 use crate::report::{ChangeOutcome, Line, PassKind, Problem, Report};
-use crate::store::{Committed, Leadership, Outcome, Store, StoreError, UserChange};
+use crate::store::{Leadership, Outcome, Store, StoreError, UserChange};
 
 /// Draws for users whose PIN turned out to be taken, before they are put off to the end of the pass.
 const ROUNDS: usize = 3;
 /// The same for PINs that were freed lately.
 const QUARANTINE_ROUNDS: usize = 50;
-/// Halving finds the one row that somebody has locked; where there are many, each would be waited for.
-const MOST_LOCKED: u32 = 12;
 
 pub(super) struct Batches<'a> {
     pub store: &'a Store,
@@ -124,9 +122,9 @@ impl Batches<'_> {
 
     /// Tries a batch; without whoever fell out, or halved, until each user is done, put off, or known to be the one at fault.
     async fn stage(&self, steps: &[Step], mint: &mut Mint, report: &mut Report) -> Result<Vec<Step>, PassError> {
-        let mut waiting = vec![steps.to_vec()];
-        let (mut put_off, mut locked) = (Vec::new(), 0);
-        while let Some(mut batch) = waiting.pop() {
+        let mut halves = Halves::of(steps.to_vec());
+        let mut put_off = Vec::new();
+        while let Some(mut batch) = halves.next() {
             if (self.watch.stop)() {
                 return Err(PassError::Stopped);
             }
@@ -137,22 +135,14 @@ impl Batches<'_> {
                         self.lost(step, report);
                     }
                     batch.retain(|s| !fallen.contains(&s.user));
-                    waiting.push(batch);
+                    halves.again(batch);
                 }
-                Tried::Refused(error) if error.kind() == "lock_timeout" && locked == MOST_LOCKED => return Err(error.into()),
-                Tried::Refused(error) => match batch.as_slice() {
-                    [] => {}
-                    [only] => {
+                Tried::Refused(error) => {
+                    if let Some((only, error)) = halves.refused(&batch, error)? {
                         let sentence = format!("{}: {}", Failure::DatabaseRefused.sentence(), chain(&error));
-                        self.failed(only, "", Failure::DatabaseRefused, sentence, report);
+                        self.failed(&only, "", Failure::DatabaseRefused, sentence, report);
                     }
-                    several => {
-                        locked += u32::from(error.kind() == "lock_timeout");
-                        debug!(users = several.len(), error.kind = error.kind(), "The database refused a batch; trying its halves");
-                        let (left, right) = several.split_at(several.len() / 2);
-                        waiting.extend([right.to_vec(), left.to_vec()]);
-                    }
-                },
+                }
             }
         }
         Ok(put_off)
@@ -221,29 +211,11 @@ impl Batches<'_> {
             }
         }
         if !applied.is_empty() {
-            fault::at(Point::BatchWritten).await;
             let issuances = applied.iter().map(|s| s.issuance.clone()).collect();
-            let batch = self.journal.planned(&self.pass, issuances, self.utc).await?;
-            let early = fault::makes(Mistake::NotedBeforeCommit);
-            if early {
-                self.journal.committed(batch, self.utc).await?;
+            if let Err(refused) = commit(transaction, self.journal, &self.pass, issuances, self.utc).await? {
+                return Ok(Tried::Refused(refused));
             }
-            fault::at(Point::BatchPlanned).await;
-            match transaction.commit().await {
-                Committed::Yes => {
-                    fault::at(Point::BatchCommitted).await;
-                    mint.keep_drawn();
-                    if !early {
-                        self.journal.committed(batch, self.utc).await?;
-                    }
-                    fault::at(Point::BatchNoted).await;
-                }
-                Committed::Refused(error) => {
-                    self.journal.abandoned(batch, self.utc).await?;
-                    return Ok(Tried::Refused(error));
-                }
-                Committed::Unknown(error) => return Err(PassError::CommitUnknown(error)),
-            }
+            mint.keep_drawn();
             self.watch.committed.notify_one();
         }
         applied.iter().for_each(|s| self.done(s, report));

@@ -27,8 +27,10 @@ use crate::store::{Filter, Leadership, Pinless, Reader, Store, StoreError, Wante
 use take_back::TakeBack;
 
 mod batch;
+mod commit;
 mod draw;
 mod filter;
+mod halves;
 mod judge;
 mod making;
 mod prepare;

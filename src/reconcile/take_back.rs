@@ -1,13 +1,15 @@
 //! Taking back what was issued: in batches like everything else, each user only where our values still stand.
 //!
-//! The order is that of `batch.rs`: write, then the journal's `planned`, then COMMIT, then `committed`. With that last step, or
-//! when recovery has found the batch in the database, the issuance has ended and its user is on hold.
+//! Each batch ends as `commit.rs` says. With its `committed`, or when recovery has found it in the database, the issuance has
+//! ended and its user is on hold.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+use super::commit::commit;
+use super::halves::Halves;
 use super::{PassError, with_facts};
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{IssuanceId, PassId, StoredValue, Timestamp, UserId, WallClock, pin};
@@ -18,7 +20,7 @@ use crate::logging::chain;
 use crate::plan::back::{self, Left};
 use crate::report::{ChangeKind, ChangeOutcome, Problem, Report};
 use crate::store::{
-    Committed, Leadership, Move, NewPin, Outcome, PinChange, PinTarget, RoleChange, Store, StoreError, UserChange, ValueChange,
+    Leadership, Move, NewPin, Outcome, PinChange, PinTarget, RoleChange, Store, StoreError, UserChange, ValueChange,
 };
 
 /// Where no policy says how long a freed PIN goes to nobody.
@@ -132,8 +134,9 @@ impl TakeBack<'_> {
 
     /// Halves a batch that is refused, down to the one user at fault.
     async fn stage(&self, batch: Vec<Undo>, because: &Because, told: &mut (dyn FnMut(&Undo, &Taken) + Send)) -> Result<(), PassError> {
-        let mut waiting = vec![(batch, true)];
-        while let Some((mut batch, roles)) = waiting.pop() {
+        let mut halves = Halves::of(batch);
+        let mut roles = true;
+        while let Some(mut batch) = halves.next() {
             if (self.stop)() {
                 return Err(PassError::Stopped);
             }
@@ -142,25 +145,23 @@ impl TakeBack<'_> {
                 Tried::Torn(fallen) => {
                     batch.iter().filter(|undo| fallen.contains(&undo.user)).for_each(|undo| told(undo, &Taken::ChangedMeanwhile));
                     batch.retain(|undo| !fallen.contains(&undo.user));
-                    waiting.push((batch, roles));
+                    halves.again(batch);
                 }
                 // To give a role is a right that nothing else needs.
                 Tried::Refused(error) if error.kind() == "permission" && roles && batch.iter().any(|undo| undo.past.role.is_some()) => {
                     warn!(error.kind = error.kind(), "Roles are not given back: {}", chain(&error));
-                    waiting.push((batch, false));
+                    roles = false;
+                    halves.again(batch);
                 }
                 // Nor does it help to halve the batch where the role may not do it for anybody.
                 Tried::Refused(error) if error.kind() == "permission" => {
                     batch.iter().for_each(|undo| told(undo, &Taken::Failed(chain(&error))));
                 }
-                Tried::Refused(error) => match batch.as_slice() {
-                    [] => {}
-                    [only] => told(only, &Taken::Failed(chain(&error))),
-                    several => {
-                        let (left, right) = several.split_at(several.len() / 2);
-                        waiting.extend([(right.to_vec(), roles), (left.to_vec(), roles)]);
+                Tried::Refused(error) => {
+                    if let Some((only, error)) = halves.refused(&batch, error)? {
+                        told(&only, &Taken::Failed(chain(&error)));
                     }
-                },
+                }
             }
         }
         Ok(())
@@ -214,21 +215,9 @@ impl TakeBack<'_> {
         }
         let (standing, fallen): (Vec<Undoing<'_>>, Vec<Undoing<'_>>) = running.into_iter().partition(|undoing| !undoing.fallen);
         if !standing.is_empty() {
-            fault::at(Point::BatchWritten).await;
             let issuances = standing.iter().map(|undoing| self.issuance(undoing, because)).collect();
-            let planned = self.journal.planned(&self.pass, issuances, self.utc).await?;
-            fault::at(Point::BatchPlanned).await;
-            match transaction.commit().await {
-                Committed::Yes => {
-                    fault::at(Point::BatchCommitted).await;
-                    self.journal.committed(planned, self.utc).await?;
-                    fault::at(Point::BatchNoted).await;
-                }
-                Committed::Refused(error) => {
-                    self.journal.abandoned(planned, self.utc).await?;
-                    return Ok(Tried::Refused(error));
-                }
-                Committed::Unknown(error) => return Err(PassError::CommitUnknown(error)),
+            if let Err(refused) = commit(transaction, self.journal, &self.pass, issuances, self.utc).await? {
+                return Ok(Tried::Refused(refused));
             }
         }
         self.journal.gone(gone, self.utc).await?;

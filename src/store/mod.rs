@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use tokio::time::{Instant, sleep};
 
 use crate::config::{DatabaseConfig, DatabaseTarget};
 use crate::domain::{CostCenterRef, RoleRef, StoredValue, UserId, WallClock};
@@ -269,6 +271,21 @@ impl Store {
         match &self.reader.0 {
             Dialect::Postgres(db) => lead::postgres(db).await,
             Dialect::Sqlite(db) => lead::sqlite(db.path()),
+        }
+    }
+
+    /// The same, waiting for `within` while another instance leads.
+    ///
+    /// # Errors
+    /// As [`lead`](Store::lead).
+    pub async fn lead_within(&self, within: Duration) -> Result<Option<Leadership>, StoreError> {
+        let until = Instant::now() + within;
+        loop {
+            let lead = self.lead().await?;
+            if lead.is_some() || Instant::now() >= until {
+                return Ok(lead);
+            }
+            sleep(within / 10).await;
         }
     }
 
