@@ -7,7 +7,8 @@ use tracing::{error, info};
 
 use crate::cli::ExitStatus;
 use crate::clock;
-use crate::commands::{complaint, print};
+use crate::commands::print;
+use crate::complaint::complaint;
 use crate::config::{Config, DatabaseConfig};
 use crate::domain::{IssuanceId, printable};
 use crate::inventory::Trace;

@@ -12,7 +12,7 @@ pub fn now() -> Timestamp {
 }
 
 #[cfg(feature = "faults")]
-pub use simulated::{is_simulated, on_this_thread};
+pub use simulated::on_this_thread;
 
 /// For tests alone: another clock than this machine's.
 #[cfg(feature = "faults")]
@@ -30,11 +30,6 @@ mod simulated {
     /// From now on `read` is the clock of this thread; `None`: the machine's again.
     pub fn on_this_thread(read: Option<Read>) {
         READ.with(|slot| *slot.borrow_mut() = read);
-    }
-
-    /// Whether this thread has another clock than the machine's.
-    pub fn is_simulated() -> bool {
-        READ.with(|slot| slot.borrow().is_some())
     }
 
     pub(super) fn now() -> Option<Timestamp> {

@@ -1,6 +1,5 @@
 //! The commands that change nothing in the database: `explain`, `doctor`, `check-config`, `journal list`, `status`, `seal`.
 
-use std::error::Error;
 use std::io::{self, Write};
 
 use futures_util::StreamExt;
@@ -8,6 +7,7 @@ use tracing::{error, warn};
 
 use crate::cli::ExitStatus;
 use crate::clock;
+use crate::complaint::complaint;
 use crate::config::{self, Config, DatabaseConfig};
 use crate::doctor;
 use crate::domain::time::span;
@@ -15,7 +15,6 @@ use crate::domain::{Mailbox, printable};
 use crate::explain;
 use crate::inventory::Now;
 use crate::journal::{JournalError, JournalReader, Owner};
-use crate::logging::chain;
 use crate::plan::Planner;
 use crate::reconcile::{PassError, wanted, with_facts};
 use crate::store::{CheckVerdict, Filter, Reader};
@@ -46,26 +45,6 @@ pub fn print_bytes(bytes: &[u8]) -> ExitStatus {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => ExitStatus::Failed,
         _ => ExitStatus::Done,
     }
-}
-
-/// An error with its causes, and what to do about it where the sentence itself does not tell.
-pub fn complaint(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| (*error).source());
-    let todo = causes.filter_map(remedy).next();
-    chain(error) + &todo.map(|todo| format!(" → {todo}")).unwrap_or_default()
-}
-
-fn remedy(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    if let Some(error) = error.downcast_ref::<JournalError>() {
-        return error.remedy();
-    }
-    Some(match error.downcast_ref::<io::Error>()?.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "make that folder, or name another one",
-        io::ErrorKind::PermissionDenied => "give this account the right to do that, or name another place",
-        io::ErrorKind::ReadOnlyFilesystem => "name a folder on another file system: this one is read-only",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on that disk",
-        _ => return None,
-    })
 }
 
 /// Each start says what works but should be known.

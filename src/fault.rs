@@ -120,8 +120,15 @@ pub fn makes(_: Mistake) -> bool {
     false
 }
 
+/// Whether a test decides on this thread what goes on, and has stopped its time.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub fn is_simulated() -> bool {
+    false
+}
+
 #[cfg(feature = "faults")]
-pub use armed::{Fate, at, hastened, journal_pages, make_on_this_thread, makes, on_this_thread};
+pub use armed::{Fate, at, hastened, is_simulated, journal_pages, make_on_this_thread, makes, on_this_thread};
 
 #[cfg(feature = "faults")]
 mod armed {
@@ -161,6 +168,11 @@ mod armed {
     /// From now on `decide` is asked at each point that is come past on this thread; `None`: all go on.
     pub fn on_this_thread(decide: Option<Decide>) {
         DECIDE.with(|slot| *slot.borrow_mut() = decide);
+    }
+
+    /// Whether a test decides on this thread what goes on, and has stopped its time.
+    pub fn is_simulated() -> bool {
+        DECIDE.with(|slot| slot.try_borrow().is_ok_and(|decide| decide.is_some()))
     }
 
     /// Comes past a point.

@@ -26,7 +26,7 @@
 //! | [`mail`] | rendering, transports, the courier | the store, the journal |
 //! | [`reconcile`], [`recover`], [`daemon`] | the only places that see store, journal and mail together | |
 //! | [`digest`] | what administrators are mailed about | the store, the journal |
-//! | [`report`], [`explain`], [`doctor`], [`metrics`], [`http`], [`logging`] | what a person or a monitor sees | |
+//! | [`report`], [`explain`], [`doctor`], [`metrics`], [`http`], [`logging`], [`complaint`] | what a person or a monitor sees | |
 //!
 //! # Invariants
 //!
@@ -49,6 +49,7 @@ pub mod adopt;
 pub mod cli;
 pub mod clock;
 pub mod commands;
+pub mod complaint;
 pub mod config;
 pub mod daemon;
 pub mod deliver;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use credkeeper::cli::{self, ExitStatus, Format, Mode, Once};
+use credkeeper::complaint::complaint;
 use credkeeper::config::Config;
 use credkeeper::domain::printable;
 use credkeeper::logging::{Progress, Role, Volume};
@@ -129,7 +130,7 @@ async fn run_daemon(config: Arc<Config>, controls: Controls) -> ExitStatus {
     match daemon::run(config, metrics, stopping, source).await {
         Ok(()) => ExitStatus::Done,
         Err(e) => {
-            error!("{}", commands::complaint(&e));
+            error!("{}", complaint(&e));
             // Whoever started it must see why it ended, wherever the log goes.
             if on_stderr { ExitStatus::Failed } else { failed(&e) }
         }
@@ -170,7 +171,7 @@ async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> Exi
     let ended = match once::run(config, asked, metrics.clone(), progress).await {
         Ok(ended) => ended,
         Err(e) => {
-            error!("{}", commands::complaint(&e));
+            error!("{}", complaint(&e));
             // A monitor is to see what failed; of one that gave way to another instance there is nothing to tell.
             let written = if e.status() == ExitStatus::Failed { write_metrics() } else { ExitStatus::Done };
             return ExitStatus::worst([e.status(), written]);
@@ -178,10 +179,10 @@ async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> Exi
     };
     for one in &ended {
         if let Err(e) = &one.outcome {
-            error!("Database {}: {}", printable(&one.database), commands::complaint(e));
+            error!("Database {}: {}", printable(&one.database), complaint(e));
         }
     }
-    let told: Vec<_> = ended.iter().map(|one| (one.database.as_str(), one.outcome.as_ref().map_err(|e| commands::complaint(e)))).collect();
+    let told: Vec<_> = ended.iter().map(|one| (one.database.as_str(), one.outcome.as_ref().map_err(|e| complaint(e)))).collect();
     let text = match (asked.format, &told[..]) {
         (Format::Text, _) => report::text::several(&told),
         (Format::Json, [(_, Ok(report))]) if !several => report::json::text(&report::json::render(report)),
@@ -197,6 +198,6 @@ async fn run_once(config: Arc<Config>, asked: &Once, progress: &Progress) -> Exi
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ExitStatus {
-    eprintln!("credkeeper: {}", commands::complaint(error));
+    eprintln!("credkeeper: {}", complaint(error));
     ExitStatus::Failed
 }

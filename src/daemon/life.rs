@@ -17,6 +17,7 @@ use super::page::{Page, Turn};
 use super::schedule::{jittered, patience};
 use super::{Common, DaemonError, Kept, pause, reload, tenants, wait_for};
 use crate::clock;
+use crate::complaint::complaint;
 use crate::config::Config;
 use crate::digest::Digest;
 use crate::http::Health;
@@ -103,13 +104,9 @@ impl Life {
                     Err(e) if patient && !*common.stop.borrow() => {
                         tries += 1;
                         let again = jittered(patience(tries), 0.2, rand::random());
-                        let todo = match &e {
-                            DaemonError::Journal(e) => e.remedy().map(|todo| format!(" → {todo}")).unwrap_or_default(),
-                            _ => String::new(),
-                        };
                         error!(
-                            "Nothing is served: {}{todo}. It is tried again in {} s, or when the configuration is read again",
-                            chain(&e),
+                            "Nothing is served: {}. It is tried again in {} s, or when the configuration is read again",
+                            complaint(&e),
                             again.as_secs()
                         );
                         common.config.databases.iter().for_each(|database| common.health.failing(&database.name, &chain(&e), clock::now()));

@@ -1,9 +1,9 @@
 //! Whether a new configuration can take the place of the one in force, while the daemon runs.
 
+use crate::complaint::complaint;
 use crate::config::Config;
 use crate::domain::printable;
 use crate::journal::{JournalError, JournalReader, Owner};
-use crate::logging::chain;
 
 /// All that keeps `new` from taking the place of `old`, a sentence each.
 pub(super) async fn unfit(old: &Config, new: &Config) -> Vec<String> {
@@ -13,10 +13,7 @@ pub(super) async fn unfit(old: &Config, new: &Config) -> Vec<String> {
         for database in &new.databases {
             match templates(new, &database.name).await {
                 Ok(missing) => problems.extend(missing),
-                Err(e) => {
-                    let todo = e.remedy().map(|todo| format!(" → {todo}")).unwrap_or_default();
-                    problems.push(format!("database {}: {}{todo}", printable(&database.name), chain(&e)));
-                }
+                Err(e) => problems.push(format!("database {}: {}", printable(&database.name), complaint(&e))),
             }
         }
     }

@@ -10,7 +10,7 @@ use tracing::{error, info};
 use super::{Daemon, DaemonError};
 use crate::cli::Request;
 use crate::clock;
-use crate::commands::complaint;
+use crate::complaint::complaint;
 use crate::deliver::Outlet;
 use crate::domain::printable;
 use crate::journal::{Journal, LOOK, RequestAnswer};

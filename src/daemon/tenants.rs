@@ -14,6 +14,7 @@ use super::observe::Observer;
 use super::schedule::{jittered, patience};
 use super::{Common, Daemon, DaemonError, Kept, STANDBY, Shared, pause, wait_for};
 use crate::clock;
+use crate::complaint::complaint;
 use crate::config::Mode;
 use crate::deliver::{self, Delivery, Desk};
 use crate::domain::printable;
@@ -75,19 +76,16 @@ impl Shared {
         let tries = self.tries.fetch_add(1, Ordering::Relaxed) + 1;
         let again = jittered(patience(tries), 0.2, rand::random());
         let seconds = again.as_secs();
-        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaint.as_deref() == Some(said.as_str()) {
+        let mut known = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_deref() == Some(said.as_str()) {
             debug!(tries, "Database {} still cannot be served; tried again in {seconds} s", printable(name));
         } else {
-            let todo = match &error {
-                DaemonError::Journal(e) => e.remedy().map(|todo| format!(" → {todo}")).unwrap_or_default(),
-                _ => String::new(),
-            };
             error!(
-                "Database {} cannot be served, the others are not held up: {said}{todo}. It is tried again in {seconds} s, and then less often",
-                printable(name)
+                "Database {} cannot be served, the others are not held up: {}. It is tried again in {seconds} s, and then less often",
+                printable(name),
+                complaint(&error)
             );
-            *complaint = Some(said);
+            *known = Some(said);
         }
         Ok(again)
     }

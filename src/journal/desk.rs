@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::JournalError;
 use super::visit::Visitor;
 use super::{View, Writer};
+use crate::fault;
 
 type Job = Box<dyn FnOnce(&mut Desk) + Send>;
 
@@ -75,8 +76,7 @@ impl Clerk {
 async fn answered<T: Send + 'static>(wait: oneshot::Receiver<T>) -> Option<T> {
     // Time that a test has stopped goes on by itself when all tasks wait. That somebody waits for this thread is known to it
     // only if a task says so that may block.
-    #[cfg(feature = "faults")]
-    if crate::clock::is_simulated() {
+    if fault::is_simulated() {
         return tokio::task::spawn_blocking(move || wait.blocking_recv().ok()).await.ok().flatten();
     }
     wait.await.ok()

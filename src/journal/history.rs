@@ -51,6 +51,11 @@ impl View {
         self.history(condition, (book.0, planned, committed, undeliverable, limit as i64))
     }
 
+    pub(super) fn is_of(&self, book: BookId, issuance: IssuanceId) -> Result<bool, JournalError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM issuance WHERE id = ?1 AND database = ?2)";
+        self.db.prepare_cached(sql).and_then(|mut s| s.query_row([issuance.0, book.0], |row| row.get(0))).reading("an issuance")
+    }
+
     /// How many open issuances are to be told by each template.
     pub(super) fn templates(&self, book: BookId) -> Result<BTreeMap<String, u64>, JournalError> {
         const WHAT: &str = "the mails that wait";

@@ -114,6 +114,11 @@ impl JournalReader {
         self.look(move |view, book| view.unfinished(book.id, limit)).await
     }
 
+    /// Whether it is one of this database.
+    pub async fn has(&self, issuance: IssuanceId) -> Result<bool, JournalError> {
+        self.look(move |view, book| view.is_of(book, issuance)).await
+    }
+
     /// How many mails that wait are to be written by each template. What can no longer be unsealed is left out.
     pub async fn templates(&self) -> Result<BTreeMap<String, u64>, JournalError> {
         self.look(|view, book| view.templates(book.id)).await

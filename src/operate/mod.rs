@@ -11,7 +11,8 @@ use tracing::error;
 
 use crate::cli::{ExitStatus, Format, Once, Request};
 use crate::clock;
-use crate::commands::{complaint, print};
+use crate::commands::print;
+use crate::complaint::complaint;
 use crate::config::{Config, DatabaseConfig, Mode};
 use crate::domain::{IssuanceId, PassId, UserId, printable};
 use crate::inventory::{Standing, User};
@@ -243,7 +244,7 @@ async fn addressed<'c>(config: &'c Config, request: &Request) -> Result<&'c Data
                 }
                 None => false,
             },
-            Request::Retry { issuance: Some(id) } => reader.unfinished(usize::MAX >> 1).await?.iter().any(|row| row.issuance.0 == *id),
+            Request::Retry { issuance: Some(id) } => reader.has(IssuanceId(*id)).await?,
             Request::ReleaseAll { .. } | Request::Retry { issuance: None } => true,
             _ => false,
         };

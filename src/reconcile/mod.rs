@@ -11,6 +11,7 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use tokio::sync::Notify;
 
+use crate::complaint::complaint;
 use crate::config::{Config, DatabaseConfig, Mode};
 use crate::domain::{CostCenterRef, Limit, Share, Template, Timestamp, UserId};
 use crate::fault::{self, Point};
@@ -243,7 +244,7 @@ pub async fn pass(
     .await;
     fault::at(Point::PassActed).await;
     let error = ended.err();
-    report.error = error.as_ref().map(told);
+    report.error = error.as_ref().map(|e| complaint(e));
     let summary = crate::report::json::render(&report);
     if ask.kind != PassKind::Poll
         && let Err(e) = journal.pass_ended(&report.pass, report.outcome().as_str(), summary, ask.utc).await
@@ -277,15 +278,6 @@ async fn keep_refused(
         refusal.kept = true;
     }
     Ok(())
-}
-
-/// Why a pass ended early, and what to do about it where the journal knows.
-fn told(error: &PassError) -> String {
-    let todo = match error {
-        PassError::Journal(e) => e.remedy(),
-        _ => None,
-    };
-    todo.map_or_else(|| chain(error), |todo| format!("{} → {todo}", chain(error)))
 }
 
 /// Reads, joins with the journal, and plans. Totals and skipped users go into the report. What a tripwire stops

@@ -19,9 +19,7 @@ use crate::journal::{Again, Because, Journal, Lane, NewIssuance, State, TakesBac
 use crate::logging::chain;
 use crate::plan::back::{self, Left};
 use crate::report::{ChangeKind, ChangeOutcome, Problem, Report};
-use crate::store::{
-    Leadership, Move, NewPin, Outcome, PinChange, PinTarget, RoleChange, Store, StoreError, UserChange, ValueChange,
-};
+use crate::store::{Leadership, Move, NewPin, Outcome, PinChange, PinTarget, RoleChange, Store, StoreError, UserChange, ValueChange};
 
 /// Where no policy says how long a freed PIN goes to nobody.
 const QUARANTINE: Duration = Duration::from_secs(90 * 86_400);

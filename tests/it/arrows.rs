@@ -29,22 +29,23 @@ const ARROWS: &[(&str, &str)] = &[
     ("sandbox", "domain"),
     ("cli", "domain report"),
     ("fault", ""),
-    ("reconcile", "config domain fault inventory journal logging mint plan policy report store"),
+    ("complaint", "journal logging"),
+    ("reconcile", "complaint config domain fault inventory journal logging mint plan policy report store"),
     ("recover", "domain fault journal reconcile report store"),
     ("deliver", "clock config domain fault inventory journal logging mail metrics plan reconcile report store"),
     ("explain", "domain inventory journal plan policy"),
     ("digest", "clock config domain mail metrics plan report"),
     ("doctor", "clock config domain inventory journal logging mail mint plan reconcile store"),
-    ("commands", "cli clock config doctor domain explain inventory journal logging metrics plan reconcile seal store"),
+    ("commands", "cli clock complaint config doctor domain explain inventory journal logging metrics plan reconcile seal store"),
     (
         "operate",
-        "cli clock commands config deliver domain inventory journal logging metrics mint plan policy reconcile recover report store",
+        "cli clock commands complaint config deliver domain inventory journal logging metrics mint plan policy reconcile recover report store",
     ),
-    ("adopt", "cli clock commands config domain inventory journal reconcile store"),
+    ("adopt", "cli clock commands complaint config domain inventory journal reconcile store"),
     ("once", "cli clock config deliver digest journal logging metrics reconcile recover report store"),
     (
         "daemon",
-        "cli clock commands config deliver digest domain http inventory journal logging metrics operate plan reconcile recover report store",
+        "cli clock commands complaint config deliver digest domain http inventory journal logging metrics operate plan reconcile recover report store",
     ),
 ];
 

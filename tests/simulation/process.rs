@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use credkeeper::cli::Once;
+use credkeeper::complaint::complaint;
 use credkeeper::config::Config;
 use credkeeper::deliver::{Delivery, Desk, Mode};
 use credkeeper::domain::{Timestamp, UserId};
@@ -91,7 +92,7 @@ pub enum Ended {
 }
 
 fn failed(what: &str, e: &(dyn std::error::Error + 'static)) -> Ended {
-    Ended::Broken(Broken { promise: "no failure", what: format!("{what}: {}", commands::complaint(e)) })
+    Ended::Broken(Broken { promise: "no failure", what: format!("{what}: {}", complaint(e)) })
 }
 
 impl<'a> Process<'a> {
