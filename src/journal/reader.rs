@@ -9,7 +9,7 @@ use super::desk::{Clerk, Desk};
 use super::ledger::{self, Tallies};
 use super::{HistoryRow, Hold, JournalError, JournalPlace, JournalReader, Owner, PassRecord, StateCounts, View, file, mark, visit};
 use crate::config::JournalConfig;
-use crate::domain::{Credential, Each, PolicyName, StoredValue, Timestamp, UserId};
+use crate::domain::{Credential, Each, IssuanceId, PolicyName, StoredValue, Timestamp, UserId};
 use crate::inventory::{Baseline, Facts, Lapse, User};
 
 impl JournalReader {
@@ -116,7 +116,7 @@ impl JournalReader {
 
     /// Whether it is one of this database.
     pub async fn has(&self, issuance: IssuanceId) -> Result<bool, JournalError> {
-        self.look(move |view, book| view.is_of(book, issuance)).await
+        self.look(move |view, book| view.is_of(book.id, issuance)).await
     }
 
     /// How many mails that wait are to be written by each template. What can no longer be unsealed is left out.
