@@ -387,8 +387,10 @@ impl Metrics {
         self.reminders.accepted(database, window, after);
     }
 
-    /// How the journal stands: entries by state, and when the oldest that is not finished was planned.
-    pub fn journal(&self, database: &str, entries: &[(&'static str, u64)], oldest: Option<Timestamp>) {
+    /// How the journal stands: entries by state, when the oldest that is not finished was planned, and of how many policies a plan
+    /// waits to be approved.
+    pub fn journal(&self, database: &str, entries: &[(&'static str, u64)], oldest: Option<Timestamp>, plans: u64) {
+        self.brakes.waiting(database, plans);
         for (state, n) in entries {
             self.journal_entries.with_label_values(&[database, state]).set(n.cast_signed());
         }

@@ -222,7 +222,8 @@ async fn passes(
         report.recovered.superseded += counted.superseded;
         metrics.pass(&report, clock::now());
         let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));
-        metrics.journal(&database.name, &counts, journal.reader().oldest_open().await?);
+        let plans = journal.reader().refused_policies(clock::now()).await?;
+        metrics.journal(&database.name, &counts, journal.reader().oldest_open().await?, plans);
         ended.push(Ended { database: database.name.clone(), outcome: Ok(report) });
     }
     file.checkpoint().await?;

@@ -166,7 +166,7 @@ fn the_manual_tells_of_every_command_option_and_exit_code() {
     for option in command.get_arguments().filter_map(clap::Arg::get_long) {
         assert!(manual.contains(&format!("`--{option}")) || manual.contains(&format!("credkeeper --{option}")), "{option}");
     }
-    for line in EXIT_CODES.lines().skip(1) {
+    for line in super::args::EXIT_CODES.lines().skip(1) {
         let code = line.split_whitespace().next().unwrap_or_default();
         assert!(manual.contains(&format!("\n| {code} | ")), "{code}");
     }

@@ -20,7 +20,8 @@ impl Daemon {
                 journal.checkpoint().await?;
             }
             let counts = journal.reader().counts().await?.map(|(state, n)| (state.as_str(), n));
-            self.metrics.journal(&self.database.name, &counts, journal.reader().oldest_open().await?);
+            let plans = journal.reader().refused_policies(clock::now()).await?;
+            self.metrics.journal(&self.database.name, &counts, journal.reader().oldest_open().await?, plans);
             let undeliverable = counts.iter().find(|(state, _)| *state == State::Undeliverable.as_str());
             self.digest.undeliverable(&self.database.name, undeliverable.map_or(0, |(_, n)| *n));
             Ok::<(), JournalError>(())

@@ -110,6 +110,18 @@ impl View {
         rows.query_map([book.0], told).and_then(Iterator::collect).reading(WHAT)
     }
 
+    /// Of a policy that refuses a plan after the other, each of them is kept: it waits once.
+    fn refused_policies(&self, book: BookId, now: Timestamp) -> Result<u64, JournalError> {
+        let sql = "SELECT count(DISTINCT policy) FROM refused WHERE database = ?1 AND refused_at > ?2 AND policy NOT IN \
+             (SELECT policy FROM refused WHERE database = ?1 AND approved_until > ?3)";
+        let counted = self
+            .db
+            .prepare_cached(sql)
+            .and_then(|mut s| s.query_row([book.0, now.0 - KEPT_FOR, now.0], |r| r.get::<_, i64>(0)))
+            .reading(WHAT)?;
+        Ok(counted.max(0).unsigned_abs())
+    }
+
     fn approved(&self, book: BookId, policy: &PolicyName, now: Timestamp) -> Result<Vec<(String, Vec<u8>)>, JournalError> {
         let sql = "SELECT plan, steps FROM refused WHERE database = ?1 AND policy = ?2 AND approved_until > ?3";
         let mut rows = self.db.prepare_cached(sql).reading(WHAT)?;
@@ -158,6 +170,11 @@ impl JournalReader {
     /// Plans that wait for an approval, or have one; the newest first.
     pub async fn refused(&self) -> Result<Vec<RefusedPlan>, JournalError> {
         self.look(|view, book| view.refused(book.id)).await
+    }
+
+    /// Of how many policies a limit has refused a plan, and none is approved.
+    pub async fn refused_policies(&self, now: Timestamp) -> Result<u64, JournalError> {
+        self.look(move |view, book| view.refused_policies(book.id, now)).await
     }
 
     /// The ids and the steps of the plans of this policy that may be done.

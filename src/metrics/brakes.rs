@@ -11,6 +11,7 @@ use crate::report::Report;
 pub(super) struct Brakes {
     stops: IntCounterVec,
     stopped: IntGaugeVec,
+    waiting: IntGaugeVec,
     clock_skew: IntGaugeVec,
     pin_space: GaugeVec,
 }
@@ -24,6 +25,11 @@ impl Brakes {
                 IntCounterVec::new(opts("limit_stops_total", "What limits refused and tripwires stopped."), &["database", "limit"]),
             ),
             stopped: gauges("limit_stopped", "1 while this limit or tripwire stops something, as last judged.", &["database", "limit"]),
+            waiting: gauges(
+                "plans_waiting_approval",
+                "Policies of which a limit has refused a plan that nobody has approved.",
+                &["database"],
+            ),
             clock_skew: gauges("clock_skew_seconds", "How far the database's clock is ahead of ours.", &["database"]),
             pin_space: register(
                 registry,
@@ -46,6 +52,7 @@ impl Brakes {
                 self.stops.with_label_values(&[db, limit]);
                 self.stopped.with_label_values(&[db, limit]);
             }
+            self.waiting.with_label_values(&[db]);
             self.clock_skew.with_label_values(&[db]);
             for length in lengths {
                 self.pin_space.with_label_values(&[db, &length.digits().to_string()]);
@@ -55,8 +62,12 @@ impl Brakes {
 
     /// Lets go of the gauges whose names are not `known` any more.
     pub(super) fn retire(&self, known: &Known<'_>) {
-        [&self.stopped, &self.clock_skew].iter().for_each(|gauges| known.retire(gauges));
+        [&self.stopped, &self.waiting, &self.clock_skew].iter().for_each(|gauges| known.retire(gauges));
         known.retire(&self.pin_space);
+    }
+
+    pub(super) fn waiting(&self, database: &str, plans: u64) {
+        self.waiting.with_label_values(&[database]).set(plans.cast_signed());
     }
 
     pub(super) fn pass(&self, report: &Report) {

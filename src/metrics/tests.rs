@@ -204,7 +204,7 @@ fn mails_the_journal_and_errors_are_counted() {
     m.mail(MailOutcome::Accepted, 0.2);
     m.mail(MailOutcome::Deferred, 0.3);
     m.delivered("main", &PolicyName("visitors".to_owned()), 4.0);
-    m.journal("main", &[("planned", 1), ("committed", 7)], Some(Timestamp(1_785_000_000)));
+    m.journal("main", &[("planned", 1), ("committed", 7)], Some(Timestamp(1_785_000_000)), 2);
     m.journal_write_error();
     m.database_error("main", "connect");
     m.leader("main", true);
@@ -218,6 +218,7 @@ fn mails_the_journal_and_errors_are_counted() {
             r#"delivery_seconds_bucket{database="main",policy="visitors",le="5"} 1"#,
             r#"journal_entries{database="main",state="committed"} 7"#,
             r#"journal_oldest_timestamp_seconds{database="main"} 1785000000"#,
+            r#"plans_waiting_approval{database="main"} 2"#,
             "journal_write_errors_total 1",
             r#"database_errors_total{class="connect",database="main"} 1"#,
             r#"leader{database="main"} 1"#,
@@ -277,6 +278,7 @@ fn under_other_names_what_counts_goes_on_and_what_is_gone_is_not_told() {
         "pass_unfinished_seconds",
         "journal_entries",
         "limit_stopped",
+        "plans_waiting_approval",
         "clock_skew_seconds",
     ];
     for gauge in gauges {

@@ -118,8 +118,13 @@ async fn what_a_limit_refused_is_let_through_once_and_what_came_later_is_judged(
     let served = format!(
         "SELECT count(*) FROM users_cards WHERE card LIKE 'PIN%' AND pin_expiration_date > localtimestamp + interval '300 days' AND user_id % 16 IN {DUE}"
     );
-    let refused = site.once(&[]);
+    let metrics = site.folder().join("credkeeper.prom");
+    let counted = ["--metrics-file", metrics.to_str().unwrap()];
+    let waiting =
+        || std::fs::read_to_string(&metrics).unwrap().lines().find(|line| line.starts_with("credkeeper_plans_waiting")).map(str::to_owned);
+    let refused = site.once(&counted);
     assert_eq!(refused.code, 3, "{}", refused.all());
+    assert_eq!(waiting().as_deref(), Some(r#"credkeeper_plans_waiting_approval{database="main"} 1"#));
     assert_eq!(site.number(&served).await, 0);
     let named = regex::Regex::new("credkeeper approve ([0-9a-f]{12})").unwrap();
     let plan = named.captures(&refused.stdout).unwrap_or_else(|| panic!("{}", refused.all()))[1].to_owned();
@@ -132,8 +137,9 @@ async fn what_a_limit_refused_is_let_through_once_and_what_came_later_is_judged(
     assert!(approved.code == 0 && approved.stdout.contains("60 users") && approved.stdout.contains("once"), "{}", approved.all());
     // Ten more than those that were approved: no more than the limit allows.
     site.sql("INSERT INTO users (login, email) SELECT 'late' || g, 'late' || g || '@example.com' FROM generate_series(1, 10) g").await;
-    let through = site.once(&[]);
+    let through = site.once(&counted);
     assert_eq!(through.code, 0, "{}", through.all());
+    assert_eq!(waiting().as_deref(), Some(r#"credkeeper_plans_waiting_approval{database="main"} 0"#));
     assert_eq!(site.mails().len(), 80);
     site.sql("DELETE FROM users_cards WHERE card LIKE 'PIN%'").await;
     site.age_journal(3600);
