@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::cases::{Cases, Kind};
 use crate::invariants;
 use crate::proxy::{Deed, Moment, Proxy, Trap};
-use crate::scenario::{Scenario, Stage, USERS, stopped};
+use crate::scenario::{Scenario, Stage, USERS};
 use crate::site::is_long;
 
 const BEGIN: &[u8] = b"BEGIN ISOLATION LEVEL READ COMMITTED";
@@ -142,12 +142,7 @@ async fn a_daemon_goes_on_by_itself() {
                         tokio::time::sleep(Duration::from_secs(3)).await;
                         proxy.heal();
                     }
-                    stage.all_told(&daemon).await;
-                    let ended = stopped(daemon).await;
-                    assert_eq!(ended.code, 0, "{}", ended.all());
-                    let settled = stage.settle().await;
-                    assert_eq!(settled.code, 0, "{}", settled.all());
-                    invariants::check(&stage, &[]).await;
+                    invariants::check_when_told(&stage, daemon).await;
                 });
             }
         }

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use crate::cases::{Cases, Kind};
 use crate::invariants;
-use crate::scenario::{Scenario, Stage, USERS, ended, had, stopped};
+use crate::scenario::{Scenario, Stage, USERS, ended, had};
 use crate::site::{Ended, is_long};
 
 /// A site whose journal is there, and knows next to nothing.
@@ -147,12 +147,7 @@ async fn a_daemon_goes_on_once_there_is_room() {
             stage.until("it says that the disk is full", &daemon, || daemon.log().contains("disk is full")).await;
             assert_eq!(given(&stage).await, before, "nothing is changed:\n{}", daemon.log());
             journal(&stage).execute_batch("DROP TABLE filler").unwrap();
-            stage.all_told(&daemon).await;
-            let run = stopped(daemon).await;
-            assert_eq!(run.code, 0, "{}", run.all());
-            let settled = stage.settle().await;
-            assert_eq!(settled.code, 0, "{}", settled.all());
-            invariants::check(&stage, &[]).await;
+            invariants::check_when_told(&stage, daemon).await;
         });
     }
     cases.end().await;
@@ -175,11 +170,8 @@ async fn what_the_mail_server_took_is_noted_once_the_journal_can_be_written() {
         server.set(None);
         stage.until("the journal cannot be written", &daemon, || daemon.log().contains("Delivery rests for a moment")).await;
         lock.execute_batch("ROLLBACK").unwrap();
-        stage.all_told(&daemon).await;
-        assert_eq!(stopped(daemon).await.code, 0);
+        invariants::check_when_told(&stage, daemon).await;
         assert!(times(&stage).values().all(|times| *times == 1), "no mail came twice: {:?}", times(&stage).values());
-        assert_eq!(stage.settle().await.code, 0);
-        invariants::check(&stage, &[]).await;
     });
     cases.end().await;
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use md5::{Digest, Md5};
 use regex::Regex;
 
-use crate::scenario::{KEY, Stage, USERS, ended};
-use crate::site::Mail;
+use crate::scenario::{KEY, Stage, USERS, ended, stopped};
+use crate::site::{Mail, Process};
 
 /// A credential as a mail tells it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -31,6 +31,16 @@ struct Held {
     pins: Vec<(String, bool)>,
     code: String,
     password: String,
+}
+
+/// Waits until the daemon has told everybody, ends it, and looks at everything.
+pub async fn check_when_told(stage: &Stage, daemon: Process) {
+    stage.all_told(&daemon).await;
+    let run = stopped(daemon).await;
+    assert_eq!(run.code, 0, "{}", run.all());
+    let settled = stage.settle().await;
+    assert_eq!(settled.code, 0, "{}", settled.all());
+    check(stage, &[]).await;
 }
 
 /// Looks at everything.

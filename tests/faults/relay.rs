@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cases::{Cases, Kind};
 use crate::invariants;
 use crate::proxy::{Deed, Moment, Proxy, Trap};
-use crate::scenario::{Scenario, Stage, stopped};
+use crate::scenario::{Scenario, Stage};
 
 const PLACES: [(&str, &[u8]); 3] = [("EHLO", b"EHLO "), ("MAIL FROM", b"MAIL FROM:"), ("the final dot", b"\r\n.\r\n")];
 const MOMENTS: [Moment; 2] = [Moment::Before, Moment::Answer];
@@ -69,15 +69,10 @@ async fn under_a_daemon() {
                         tokio::time::sleep(Duration::from_secs(2)).await;
                         proxy.heal();
                     }
-                    stage.all_told(&daemon).await;
-                    let ended = stopped(daemon).await;
-                    assert_eq!(ended.code, 0, "{}", ended.all());
-                    let settled = stage.settle().await;
-                    assert_eq!(settled.code, 0, "{}", settled.all());
+                    invariants::check_when_told(&stage, daemon).await;
                     let lost = what == "the final dot" && moment == Moment::Answer;
                     // With two connections a second mail may have been on its way when all were cut.
                     assert!(repeated(&stage) <= usize::from(lost) * 2, "{} mails came twice", repeated(&stage));
-                    invariants::check(&stage, &[]).await;
                 });
             }
         }
