@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use credkeeper::domain::cipher::{Algorithm, IvKind};
 use credkeeper::domain::{Cipher, Code};
 
+use crate::bounded::Bounded;
+
 const CREDKEEPER: &str = env!("CARGO_BIN_EXE_credkeeper");
 const CODE: &str = "0047110815";
 const KEY: &str = "07070707070707070707070707070707";
@@ -177,8 +179,7 @@ fn at_a_terminal_both_are_asked_for_and_not_shown() {
         .arg(folder.path().join("config.yaml"))
         .args(["doctor", "--cac-pair"])
         .env("TYPED", format!("{CODE},{form}"))
-        .output()
-        .unwrap();
+        .output_in_time();
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{shown} {}", String::from_utf8_lossy(&output.stderr));
     assert!(shown.contains("Card assignment code (is not shown):") && shown.contains("makes the stored form of the code"), "{shown}");
@@ -190,7 +191,7 @@ fn doctor_says_what_md5_passwords_need() {
     let folder = tempfile::tempdir().unwrap();
     for (encoding, warned) in [("md5", true), ("md5_ldap", true), ("bcrypt", false)] {
         config(folder.path(), &format!("null, password_encoding: {encoding}"));
-        let output = Command::new(CREDKEEPER).arg("--config").arg(folder.path().join("config.yaml")).arg("doctor").output().unwrap();
+        let output = Command::new(CREDKEEPER).arg("--config").arg(folder.path().join("config.yaml")).arg("doctor").output_in_time();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(said.contains("allowMD5PasswordEncoder must be on"), warned, "{said}");
     }

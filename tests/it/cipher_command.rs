@@ -9,6 +9,8 @@ use credkeeper::domain::cipher::{Algorithm, CipherCommand, IvKind};
 use credkeeper::domain::{Cipher, Code, CodeCipher, StoredValue};
 use credkeeper::mint::cipher::{EncryptError, encrypt, encrypt_all, is_deterministic};
 
+use crate::bounded::until;
+
 fn command(program: &str, arguments: &[&str]) -> CodeCipher {
     let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     CodeCipher::Command(CipherCommand { program: PathBuf::from(program), arguments, timeout: Duration::from_secs(20) })
@@ -43,14 +45,6 @@ fn openssl() -> CodeCipher {
     let find = |folder: &&str| Path::new(folder).join("openssl").exists();
     let folder = ["/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"].into_iter().find(find).expect("openssl; ./test installs it");
     command(&format!("{folder}/openssl"), &["enc", "-aes-256-cbc", "-K", &key, "-iv", &iv, "-a", "-A"])
-}
-
-async fn until(mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "did not come about");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 fn lives(pid: &str) -> bool {
@@ -110,7 +104,7 @@ async fn who_takes_too_long_is_killed_with_all_that_it_started() {
     assert_eq!(told(&slow).await, "the cipher's command /bin/sh did not end within 500ms and was killed");
     assert!(begun.elapsed() < Duration::from_secs(20));
     let pid = fs::read_to_string(folder.path().join("pid")).unwrap();
-    until(|| !lives(&pid)).await;
+    until("it is ended", async || !lives(&pid)).await;
 }
 
 #[tokio::test]
@@ -119,10 +113,10 @@ async fn nothing_runs_on_once_nobody_waits() {
     let slow = shell("echo $$ >$0/pid; exec sleep 300", folder.path());
     let file = folder.path().join("pid");
     let waiting = tokio::spawn(async move { encrypt(&slow, &code()).await.map(drop) });
-    until(|| fs::read_to_string(&file).is_ok_and(|pid| pid.ends_with('\n'))).await;
+    until("it says who it is", async || fs::read_to_string(&file).is_ok_and(|pid| pid.ends_with('\n'))).await;
     waiting.abort();
     let pid = fs::read_to_string(&file).unwrap();
-    until(|| !lives(&pid)).await;
+    until("it is ended", async || !lives(&pid)).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use regex::Regex;
 
+use crate::bounded::Bounded;
+
 /// Compares `text` with `tests/data/{name}`, after whatever differs from run to run has been given a fixed name.
 pub fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
@@ -49,7 +51,7 @@ impl Sandbox {
 
     fn run(&self, arguments: &[&str]) -> String {
         let output =
-            Command::new(env!("CARGO_BIN_EXE_credkeeper")).arg("--config").arg(self.at("config.yaml")).args(arguments).output().unwrap();
+            Command::new(env!("CARGO_BIN_EXE_credkeeper")).arg("--config").arg(self.at("config.yaml")).args(arguments).output_in_time();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }

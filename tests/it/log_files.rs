@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::bounded::{until, wait};
 use crate::site::{Site, Step};
 
 /// The lines of all files of the log, the oldest first, each of which must be a whole one.
@@ -22,14 +23,6 @@ fn lines(folder: &Path) -> Vec<Value> {
     files.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
     let whole = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
     files.iter().flat_map(|(_, text)| text.lines().map(whole)).collect()
-}
-
-async fn eventually(what: &str, done: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(Instant::now() < until, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +84,7 @@ async fn a_full_disk_costs_lines_and_nothing_else() {
     site.add_visitor("second@visitors.example").await;
     site.mail_to("second@visitors.example", Duration::from_secs(30)).await;
     let told = || lines(site.folder()).iter().filter_map(|line| line["lines"].as_u64()).collect::<Vec<_>>();
-    eventually("what was lost is told", || log.exists() && !told().is_empty()).await;
+    until("what was lost is told", async || log.exists() && !told().is_empty()).await;
     let ended = daemon.stop();
     assert_eq!(ended.code, 0, "{}", ended.all());
     assert!(told().len() == 1 && told()[0] >= dropped, "{:?} of {dropped}", told());
@@ -147,7 +140,7 @@ fn lines_for_the_journal_carry_their_level() {
             .unwrap();
         let mut text = String::new();
         journal.read_to_string(&mut text).unwrap();
-        assert!(matches!(child.wait().unwrap().code(), Some(0 | 4)), "{text}");
+        assert!(matches!(wait(&mut child).code(), Some(0 | 4)), "{text}");
         text
     };
     let journal = logged(true);

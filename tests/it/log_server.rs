@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
+use crate::bounded::Bounded;
 use crate::certificates::{Authority, Identity};
 
 /// Takes one connection, and keeps what is said on it until it is closed in good order.
@@ -81,8 +82,7 @@ fn pass(log: &str) -> (Option<i32>, String) {
         .arg(&sandbox.config)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .output()
-        .unwrap();
+        .output_in_time();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 

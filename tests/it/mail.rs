@@ -7,6 +7,8 @@ use credkeeper::config::{Encryption, MailConfig, Sender, SmtpConfig, TransportCo
 use credkeeper::domain::{IssuanceId, Limit, Mailbox, Secret};
 use credkeeper::mail::{Answer, Courier, Deadlines, Delivery, MailError, Outgoing, State, Timing, probe};
 
+use crate::bounded::until;
+use crate::site::at_most;
 use crate::smtp::SmtpServer;
 
 pub fn mailbox(text: &str) -> Mailbox {
@@ -64,6 +66,7 @@ pub async fn send(courier: &mut Courier, mails: Vec<Outgoing>) -> Vec<Answer> {
     let wanted: Vec<_> = mails.iter().map(|mail| mail.id).collect();
     let by_id: BTreeMap<_, _> = mails.iter().map(|mail| (mail.id, mail.clone())).collect();
     let (mut waiting, mut done) = (mails.into_iter().rev().collect::<Vec<_>>(), BTreeMap::new());
+    let end = tokio::time::Instant::now() + at_most();
     while done.len() < wanted.len() {
         let paused = match courier.state() {
             State::PausedUntil(until) => Some(until),
@@ -84,6 +87,7 @@ pub async fn send(courier: &mut Courier, mails: Vec<Outgoing>) -> Vec<Answer> {
                 _ => assert!(done.insert(answer.id, answer).is_none(), "two answers for one mail"),
             },
             () = resumed => {}
+            () = tokio::time::sleep_until(end) => panic!("{} of {} answers within {:?}", done.len(), wanted.len(), at_most()),
         }
     }
     wanted.into_iter().map(|id| done.remove(&id).expect("each mail has its answer")).collect()
@@ -191,7 +195,8 @@ async fn a_refused_sender_is_the_sites_fault_and_stops_the_mail() {
 pub async fn answers_and_pause(mut courier: Courier, count: usize, pause_s: u64) -> Vec<Answer> {
     let mut answers = Vec::new();
     while answers.len() < count {
-        answers.push(courier.answers.recv().await.expect("an answer for each mail"));
+        let answer = tokio::time::timeout(at_most(), courier.answers.recv()).await.expect("an answer in time");
+        answers.push(answer.expect("an answer for each mail"));
     }
     let State::PausedUntil(until) = courier.state() else { panic!("{:?}", courier.state()) };
     let left = until.saturating_duration_since(Instant::now()).as_secs_f64();
@@ -281,18 +286,14 @@ async fn shutting_down_finishes_the_mail_in_hand_and_hands_back_the_rest() {
     for (id, to) in ["slow@example.org", "ok@example.org", "ok@example.org"].iter().enumerate() {
         courier.outgoing.send(mail(id as i64, to)).await.expect("room in the queue");
     }
-    while server.mails().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until("it has one", async || !server.mails().is_empty()).await;
     let outcomes: Vec<_> = courier.shutdown(Duration::from_secs(10)).await.iter().map(|a| (a.id.0, a.delivery.outcome())).collect();
     assert_eq!(outcomes, [(0, "accepted"), (1, "not_tried"), (2, "not_tried")]);
     assert_eq!(server.mails().len(), 1);
 
     let courier = Courier::start(&smtp(server.port, 1), Limit::Unlimited, Timing::default());
     courier.outgoing.send(mail(9, "stall@example.org")).await.expect("room in the queue");
-    while server.mails().len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    until("it has the other", async || server.mails().len() == 2).await;
     let begun = Instant::now();
     let answers = courier.shutdown(Duration::from_millis(200)).await;
     assert!(matches!(answers[..], [Answer { id: IssuanceId(9), delivery: Delivery::Unknown, .. }]), "{answers:?}");

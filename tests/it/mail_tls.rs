@@ -11,6 +11,7 @@ use credkeeper::tls::{ClientIdentity, TlsSettings, Verify};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::bounded::Bounded;
 use crate::certificates::{Authority, Identity};
 use crate::mail::{answers_and_pause, config, mail, mailbox, quick, send, send_one};
 use crate::smtp::SmtpServer;
@@ -431,8 +432,7 @@ impl Program {
             .arg(config)
             .args(arguments)
             .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .output_in_time();
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
         self.said.push((arguments.join(" "), text.clone()));

@@ -3,6 +3,7 @@
 
 mod arrows;
 mod bench;
+mod bounded;
 mod brakes;
 mod cac_pair;
 mod certificates;

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use regex::Regex;
 
+use crate::bounded;
 use crate::golden::golden;
 
 mod certificates;
@@ -129,7 +130,7 @@ impl Scene {
     }
 
     pub fn end(&mut self, mut running: Running) -> i32 {
-        let code = running.child.wait().unwrap().code().unwrap_or(-1);
+        let code = bounded::wait(&mut running.child).code().unwrap_or(-1);
         let said = String::from_utf8_lossy(&fs::read(running.said).unwrap()).into_owned();
         let arguments: Vec<&str> = running.arguments.iter().map(String::as_str).collect();
         self.tell(&arguments, &said, code);

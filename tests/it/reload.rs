@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::bounded::until;
 use crate::pg::free_port;
 use crate::site::{Process, Site, Step, get};
 
@@ -188,9 +189,7 @@ async fn a_template_that_waiting_mail_is_written_by_cannot_vanish() {
     daemon.until(Step::Ready).await;
     site.stop_mail_server();
     site.add_visitor("ann@visitors.example").await;
-    while site.number("SELECT count(*) FROM users_cards").await == 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the visitor has a PIN", async || site.number("SELECT count(*) FROM users_cards").await > 0).await;
     let renamed = before.replace("template: visitor", "template: guest").replace("  visitor:\n", "  guest:\n");
     std::fs::write(site.config(), &renamed).unwrap();
     refused(&daemon, 1).await;

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::bounded::Bounded;
 use crate::leaks::base64;
 use crate::smtp::SmtpServer;
 
@@ -127,8 +128,7 @@ fn at_a_terminal_the_secret_is_asked_for_and_not_shown() {
         .arg(CREDKEEPER)
         .args(["seal", "--config", config_in(folder.path()).to_str().unwrap()])
         .env("TYPED", SECRET)
-        .output()
-        .unwrap();
+        .output_in_time();
     let shown = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{shown} {}", text(&output.stderr));
     assert!(shown.contains("Secret (is not shown):") && !shown.contains("S3cret"), "{shown}");
@@ -184,8 +184,7 @@ async fn a_secret_of_every_source_opens_and_is_shown_nowhere() {
                 .env("MAIL_PASSWORD", SECRET)
                 .env("CREDENTIALS_DIRECTORY", folder.join("credentials"))
                 .stdin(Stdio::null())
-                .output()
-                .unwrap();
+                .output_in_time();
             told.push((format!("{source} {arguments:?}"), format!("{}{}", text(&output.stdout), text(&output.stderr))));
             output.status.code()
         };
@@ -223,7 +222,7 @@ async fn a_secret_of_every_source_opens_and_is_shown_nowhere() {
             .replace("    tls: {mode: disable}\n", if address.contains("connection_string") { "" } else { "    tls: {mode: disable}\n" });
         std::fs::write(&config, yaml).unwrap();
         for (command, code) in [("check-config", if wrong { 64 } else { 0 }), ("doctor", if wrong { 64 } else { 1 })] {
-            let output = Command::new(CREDKEEPER).arg("--config").arg(&config).arg(command).stdin(Stdio::null()).output().unwrap();
+            let output = Command::new(CREDKEEPER).arg("--config").arg(&config).arg(command).stdin(Stdio::null()).output_in_time();
             told.push((format!("{address} {command}"), format!("{}{}", text(&output.stdout), text(&output.stderr))));
             assert_eq!(output.status.code(), Some(code), "{:?}", told.last());
         }

@@ -16,7 +16,7 @@ use crate::smtp::{Received, SmtpServer, Stopped};
 const CREDKEEPER: &str = env!("CARGO_BIN_EXE_credkeeper");
 const PEOPLE: &str = include_str!("../data/sql/people.sql");
 /// Nothing that a test starts may run for longer: three minutes, and twenty where a long run hashes at a site's cost.
-fn at_most() -> Duration {
+pub fn at_most() -> Duration {
     Duration::from_secs(if is_long() { 1200 } else { 180 })
 }
 

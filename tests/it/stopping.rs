@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bounded::until;
 use crate::pg::free_port;
 use crate::site::{Ended, Process, Site, Step};
 
@@ -63,9 +64,7 @@ async fn while_writing_a_batch() {
     stopped(daemon);
     site.sql("ROLLBACK").await;
     let daemon = site.start(&[]);
-    while site.number("SELECT count(*) FROM users_cards").await < 4 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("four have a PIN", async || site.number("SELECT count(*) FROM users_cards").await >= 4).await;
     let ended = stopped(daemon); // amid batches that do not wait
     assert!(!ended.stderr.contains("did not end in time"), "{}", ended.all());
     let daemon = site.start(&[]);
@@ -100,9 +99,7 @@ async fn while_a_mail_server_does_not_answer() {
     let daemon = site.start(&[]);
     site.mail_to("stall@visitors.example", LONG).await; // it has the mail, and does not answer
     visitors(&site, 3).await;
-    while site.number("SELECT count(*) FROM users_cards").await < 4 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("four have a PIN", async || site.number("SELECT count(*) FROM users_cards").await >= 4).await;
     stopped(daemon);
     site.sql("DELETE FROM users_cards WHERE user_id = (SELECT id FROM users WHERE login LIKE 'stall%')").await;
     site.sql("DELETE FROM users WHERE login LIKE 'stall%'").await;

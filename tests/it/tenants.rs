@@ -1,8 +1,9 @@
 //! Two tenants in one PostgreSQL and one process, one of them broken: the other is served, and everything that tells how
 //! things stand says which one is which.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::bounded::until;
 use crate::site::{Site, Step};
 
 /// The vendor's tables of the second tenant.
@@ -34,14 +35,6 @@ async fn add_to_two(site: &Site, login: &str) {
 
 const BREAK_TWO: &str = "ALTER TABLE tenant_2.users_cards RENAME COLUMN card TO badge";
 const MEND_TWO: &str = "ALTER TABLE tenant_2.users_cards RENAME COLUMN badge TO card";
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + LONG;
-    while !is_so().await {
-        assert!(Instant::now() < end, "{what}: not within {LONG:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_tenant_does_not_hold_up_the_other_and_is_served_once_it_is_mended() {

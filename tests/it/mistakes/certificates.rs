@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{OUTBOX, Scene, yaml};
+use crate::bounded::Bounded;
 use crate::encrypted::{Encrypted, encrypted};
 use crate::pg;
 
@@ -85,7 +86,7 @@ fn a_file_that_is_not_there_is_told_by_its_key() {
     ] {
         let mut scene = connecting(title, server, address, tls);
         assert_eq!(scene.run(&["check-config"]), 64, "{}", scene.told);
-        assert_eq!(scene.command(&["--once"]).output().unwrap().status.code(), Some(64));
+        assert_eq!(scene.command(&["--once"]).output_in_time().status.code(), Some(64));
         scene.is(golden);
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration and the command line.
 
 use super::{OUTBOX, Scene, yaml};
+use crate::bounded::Bounded;
 
 const SANDBOX: &str = "    url: sqlite:sandbox.db\n    profile: sandbox";
 
@@ -15,7 +16,7 @@ fn changed(title: &str, from: &str, to: &str) -> Scene {
 /// `check-config` says why, with 64; a start says the same.
 fn refused(mut scene: Scene) -> Scene {
     assert_eq!(scene.run(&["check-config"]), 64, "{}", scene.told);
-    let [checked, started] = ["check-config", "--once"].map(|what| scene.command(&[what]).output().unwrap());
+    let [checked, started] = ["check-config", "--once"].map(|what| scene.command(&[what]).output_in_time());
     assert_eq!((started.status, started.stderr), (checked.status, checked.stderr));
     scene
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpSocket;
 
 use super::{OUTBOX, Scene, yaml};
+use crate::bounded;
 use crate::pg::{self, Setup, TestDb};
 use crate::smtp::SmtpServer;
 use crate::tls_postgres::Bouncer;
@@ -108,7 +109,7 @@ fn the_daemon_waits_for_a_server_that_is_down() {
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
     assert!(Command::new("kill").arg("-TERM").arg(daemon.id().to_string()).status().unwrap().success());
-    let code = daemon.wait().unwrap().code().unwrap();
+    let code = bounded::wait(&mut daemon).code().unwrap();
     scene.says(&[], line.trim_end(), code).is("daemon-waits");
 }
 

@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{OUTBOX, Scene, yaml};
+use crate::bounded::Bounded;
 
 pub const SANDBOX: &str = "    url: sqlite:sandbox.db\n    profile: sandbox";
 
@@ -70,7 +71,7 @@ fn a_folder_that_may_not_be_written_is_named() {
 /// A pass has been there, so that there is a journal and its key.
 fn with_journal(title: &str) -> Scene {
     let scene = sandbox(title, as_is);
-    let passed = scene.command(&["--once"]).output().unwrap();
+    let passed = scene.command(&["--once"]).output_in_time();
     assert!(passed.status.success(), "{}", String::from_utf8_lossy(&passed.stderr));
     scene
 }
@@ -134,7 +135,7 @@ fn a_damaged_journal_is_left_as_it_is_and_nothing_is_changed() {
             journal[page].fill(byte);
             fs::write(scene.folder().join("journal.db"), &journal).unwrap();
             for arguments in [&["--once"][..], &[]] {
-                let ended = scene.command(arguments).output().unwrap();
+                let ended = scene.command(arguments).output_in_time();
                 let said = String::from_utf8_lossy(&ended.stderr);
                 let told = said.contains("/journal.db is damaged") || said.contains("/journal.db has lost its key");
                 assert!(ended.status.code() == Some(1) && told, "page {n}, {arguments:?}: {said}");
@@ -155,7 +156,7 @@ fn an_older_journal_is_not_used_before_somebody_has_seen_that() {
     };
     let again = |scene: &Scene| {
         visitor(scene, "late@example.com");
-        let passed = scene.command(&["--once"]).output().unwrap();
+        let passed = scene.command(&["--once"]).output_in_time();
         assert!(passed.status.success(), "{}", String::from_utf8_lossy(&passed.stderr));
     };
     let scene = with_journal("The journal was put back from a backup");
@@ -200,13 +201,13 @@ fn a_key_that_is_put_back_is_used_again() {
     let key = fs::read(scene.folder().join("journal.key")).unwrap();
     fs::remove_file(scene.folder().join("journal.key")).unwrap();
     for arguments in [&[][..], &["--once"]] {
-        let ended = scene.command(arguments).output().unwrap();
+        let ended = scene.command(arguments).output_in_time();
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.code() == Some(1) && said.contains("has lost its key"), "{arguments:?}: {said}");
         assert!(!scene.folder().join("journal.key").exists(), "no new one is made");
     }
     let scene = scene.with("journal.key", key);
-    let passed = scene.command(&["--once"]).output().unwrap();
+    let passed = scene.command(&["--once"]).output_in_time();
     assert!(passed.status.success(), "{}", String::from_utf8_lossy(&passed.stderr));
 }
 

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::thread;
 
 use super::{Scene, files::SANDBOX, yaml};
+use crate::bounded::Bounded;
 use crate::certificates::{Authority, Identity};
 use crate::smtp::SmtpServer;
 use crate::token_endpoint::{CLIENT, SCOPE, SECRET, TokenEndpoint};
@@ -101,10 +102,10 @@ fn unencrypted_mail_over_a_network_has_to_be_allowed() {
     // This machine by a name that is not known for it.
     let scene = |more: &str| mailing("PINs would cross the network unencrypted", &smtp("127.1", server.port, more));
     let mut refused = scene("tls: none");
-    assert_eq!((refused.run(&["check-config"]), refused.command(&["--once"]).output().unwrap().status.code()), (64, Some(64)));
+    assert_eq!((refused.run(&["check-config"]), refused.command(&["--once"]).output_in_time().status.code()), (64, Some(64)));
     assert_eq!(server.heard(), "");
     refused.is("plaintext-mail");
-    let allowed = scene("tls: none\nallow_plaintext: true").command(&["--once"]).output().unwrap();
+    let allowed = scene("tls: none\nallow_plaintext: true").command(&["--once"]).output_in_time();
     let warned = String::from_utf8_lossy(&allowed.stderr).into_owned();
     assert!(allowed.status.success() && warned.contains("PINs cross the network to 127.1 unencrypted"), "{warned}");
     assert_eq!(server.mails().len(), 1);
