@@ -268,11 +268,13 @@ async fn addressed<'c>(config: &'c Config, request: &Request) -> Result<&'c Data
 
 /// The one database that has the user, and the user.
 async fn find_in_all<'c>(config: &'c Config, login: &str) -> Result<(&'c DatabaseConfig, User), OperateError> {
-    let mut found = Vec::new();
+    let (mut found, mut not_a_user) = (Vec::new(), None);
     for database in config.selected() {
         match find(&Reader::connect(database).await?, login).await {
             Ok(user) => found.push((database, user)),
             Err(OperateError::NoSuchUser(_)) if config.has_several() => {}
+            // Another database may have a user of that name.
+            Err(e @ OperateError::NotAUser { .. }) if config.has_several() => not_a_user = Some(e),
             Err(OperateError::Store(source)) if config.has_several() => {
                 return Err(OperateError::Unanswered { database: printable(&database.name).into_owned(), source: Box::new(source) });
             }
@@ -283,7 +285,7 @@ async fn find_in_all<'c>(config: &'c Config, login: &str) -> Result<(&'c Databas
         let names: Vec<_> = found.iter().map(|(database, _)| printable(&database.name)).collect();
         return Err(OperateError::Which { what: format!("the user {}", printable(login)), databases: names.join(", ") });
     }
-    found.pop().ok_or_else(|| OperateError::NoSuchUser(printable(login).into_owned()))
+    found.pop().ok_or_else(|| not_a_user.unwrap_or_else(|| OperateError::NoSuchUser(printable(login).into_owned())))
 }
 
 /// The one real user with this login.

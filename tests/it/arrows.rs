@@ -45,7 +45,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("once", "cli clock config deliver digest journal logging metrics reconcile recover report store"),
     (
         "daemon",
-        "cli clock commands complaint config deliver digest domain http inventory journal logging metrics operate plan reconcile recover report store",
+        "cli clock complaint config deliver digest domain http inventory journal logging metrics operate plan reconcile recover report store",
     ),
 ];
 

@@ -141,7 +141,7 @@ impl TestDb {
 
     fn tool(&self, program: &str, arguments: &[&str]) {
         let mut command = Command::new(programs().join(program));
-        command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()]).args(arguments);
+        command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()]).args(arguments).env("PGOPTIONS", LOCK_TIMEOUT);
         let ran = command.output().expect(HELP);
         assert!(ran.status.success(), "{program}: {}", String::from_utf8_lossy(&ran.stderr));
     }
@@ -164,8 +164,11 @@ impl TestDb {
     }
 }
 
+/// Whoever waits for a lock that is never given fails, instead of waiting for ever.
+const LOCK_TIMEOUT: &str = "-c lock_timeout=120s";
+
 pub async fn connect(port: u16, database: &str) -> Result<Client, tokio_postgres::Error> {
-    let config = format!("host=127.0.0.1 port={port} user=postgres dbname={database} connect_timeout=10");
+    let config = format!("host=127.0.0.1 port={port} user=postgres dbname={database} connect_timeout=10 options='{LOCK_TIMEOUT}'");
     let (client, connection) = tokio_postgres::connect(&config, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)

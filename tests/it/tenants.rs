@@ -158,6 +158,14 @@ async fn the_same_ids_and_logins_in_two_tenants_are_two_people() {
         "{status}"
     );
 
+    // A role of that name in one tenant does not hide the user in the other.
+    site.sql("INSERT INTO users (login, flag) VALUES ('bob@visitors.example', 32769)").await;
+    let no_user = site.run(&["hold", "bob@visitors.example"]);
+    assert!(no_user.code == 4 && no_user.stderr.contains("is no user"), "{}", no_user.all());
+    add_to_two(&site, "bob@visitors.example").await;
+    let held = site.run(&["hold", "bob@visitors.example"]);
+    assert_eq!(held.code, 0, "{}", held.all());
+
     let nobody = site.once(&["--user", "nobody"]);
     assert_eq!(nobody.code, 4, "{}", nobody.all());
     let unknown = site.run(&["status", "--database", "three"]);
