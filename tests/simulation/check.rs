@@ -165,7 +165,12 @@ pub fn none_lost(db: &Database, ledger: &mut Ledger, post: &Post) -> Result<(), 
             let last = post.taken.iter().rev().find(|mail| mail.user == person.login && mail.pin.is_some());
             let is_last = last.and_then(|mail| mail.pin.as_deref()).map(stored).as_ref() == Some(&pin.value);
             let silent = rows.get(issuance).is_none_or(|row| matches!(row.state, State::Undeliverable | State::Unannounced));
-            ensure(is_last || silent, "I2", || format!("the PIN of user {id}, of #{issuance}, is not the one of the last mail"))?;
+            // What stood before stands again: the mail was taken without an answer, and refused when it came once more.
+            let taken_back = last
+                .is_some_and(|mail| rows.values().any(|row| row.message_id.as_ref() == Some(&mail.id) && row.state == State::TakenBack));
+            ensure(is_last || silent || taken_back, "I2", || {
+                format!("the PIN of user {id}, of #{issuance}, is not the one of the last mail")
+            })?;
         }
     }
     Ok(())

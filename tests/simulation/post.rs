@@ -39,7 +39,7 @@ pub struct Post {
     pub next: VecDeque<Reply>,
     pub always: BTreeMap<String, Reply>,
     pub taken: Vec<Mail>,
-    /// How often each address was put off or refused.
+    /// How often each address was put off or refused, or its mail left in the middle.
     pub refused: BTreeMap<String, u32>,
     /// How often each answer was given.
     pub given: BTreeMap<&'static str, u64>,
@@ -63,6 +63,12 @@ impl Post {
             *self.refused.entry(to.to_owned()).or_default() += 1;
         }
         reply
+    }
+
+    /// The program went away in the middle of a mail: it was killed, or a busy machine let its deadline pass.
+    fn left(&mut self, to: String) {
+        *self.given.entry("left alone").or_default() += 1;
+        *self.refused.entry(to).or_default() += 1;
     }
 
     fn take(&mut self, message: &str, to: &str, clock: &Clock) {
@@ -105,8 +111,12 @@ pub async fn serve(listener: std::net::TcpListener, post: Rc<RefCell<Post>>, clo
 
 async fn talk(mut stream: TcpStream, post: Rc<RefCell<Post>>, clock: Clock) {
     // Whatever goes wrong ends the conversation, as it does anywhere.
-    let _ = converse(&mut stream, &post, &clock).await;
+    let mut in_hand = String::new();
+    let _ = converse(&mut stream, &mut in_hand, &post, &clock).await;
     drop(stream);
+    if !in_hand.is_empty() {
+        post.borrow_mut().left(in_hand);
+    }
     breathe().await;
 }
 
@@ -117,7 +127,8 @@ async fn breathe() {
     }
 }
 
-async fn converse(stream: &mut TcpStream, post: &RefCell<Post>, clock: &Clock) -> std::io::Result<()> {
+/// `in_hand`: for whom there is a mail that is neither taken nor refused.
+async fn converse(stream: &mut TcpStream, in_hand: &mut String, post: &RefCell<Post>, clock: &Clock) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     if post.borrow().down {
         return Ok(());
@@ -160,7 +171,10 @@ async fn converse(stream: &mut TcpStream, post: &RefCell<Post>, clock: &Clock) -
                     Reply::Later => say!("451 4.7.1 later"),
                     Reply::Never => say!("550 5.1.1 nobody of that name"),
                     Reply::Site | Reply::Sender => say!("554 5.7.1 not from you"),
-                    _ => say!("250 2.1.5 fine"),
+                    _ => {
+                        in_hand.clone_from(&to);
+                        say!("250 2.1.5 fine");
+                    }
                 }
             }
             "DATA" => {
@@ -179,6 +193,7 @@ async fn converse(stream: &mut TcpStream, post: &RefCell<Post>, clock: &Clock) -
                 if reply == Reply::LostBefore {
                     return Ok(());
                 }
+                in_hand.clear();
                 if matches!(reply, Reply::LaterAtEnd | Reply::Busy) {
                     say!("451 4.3.0 later");
                     continue;
@@ -189,7 +204,10 @@ async fn converse(stream: &mut TcpStream, post: &RefCell<Post>, clock: &Clock) -
                 }
                 say!("250 2.0.0 taken");
             }
-            "RSET" => say!("250 fine"),
+            "RSET" => {
+                in_hand.clear();
+                say!("250 fine");
+            }
             "QUIT" => return Ok(()),
             _ => say!("500 what?"),
         }

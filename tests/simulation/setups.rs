@@ -128,15 +128,15 @@ pub const SETUPS: [Setup; 8] = [
         limits: "batch_size: 3, min_interval: 0s",
         mail: "connections: 1, give_up_after: 2h, on_undeliverable: take_back",
         policies: "
+  - name: staff
+    match: {cost_center: [Staff]}
+    pin: {length: 6, rewrite: expired, valid_for: 3d}
+    notify: {to: email, template: t}
   - name: visitors
     match: {cost_center: [Needs PIN]}
     pin: {length: 6, rewrite: expired, valid_for: 3d}
     password: {length: 8}
     cost_center: {move_to: Has PIN}
-    notify: {to: email, template: t}
-  - name: staff
-    match: {cost_center: [Staff]}
-    pin: {length: 6, rewrite: expired, valid_for: 3d}
     notify: {to: email, template: t}
 ",
         is_served: |db, person, _, now| match person.center {

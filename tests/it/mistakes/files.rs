@@ -176,14 +176,21 @@ fn an_older_journal_is_not_used_before_somebody_has_seen_that() {
     scene.doctor_and_once((1, 1)).is("journal-emptied");
 
     let scene = with_journal("The journal's -wal file was removed after a crash");
-    visitor(&scene, "late@example.com");
-    let mut daemon = scene.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mailed = |scene: &Scene| fs::read_dir(scene.folder().join("outbox")).unwrap().count();
-    let (before, until) = (mailed(&scene), Instant::now() + Duration::from_secs(60));
-    while mailed(&scene) == before {
-        assert!(Instant::now() < until, "the visitor got no mail");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let before = mailed(&scene);
+    visitor(&scene, "first@example.com");
+    let mut daemon = scene.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let has_mailed = |count: usize| {
+        let until = Instant::now() + Duration::from_secs(60);
+        while mailed(&scene) < before + count {
+            assert!(Instant::now() < until, "the visitor got no mail");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    has_mailed(1);
+    // After its first pass the daemon writes the log back into the file; not so after the next one.
+    visitor(&scene, "late@example.com");
+    has_mailed(2);
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     for file in ["journal.db-wal", "journal.db-shm"] {
