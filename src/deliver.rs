@@ -263,7 +263,7 @@ impl Loop {
                     self.answered(answer);
                 }
                 Ok(room) = courier.outgoing.reserve(), if !self.to_give.is_empty() || !self.to_remind.is_empty() => {
-                    let (mail, stale) = self.to_give.next(Instant::now());
+                    let (mail, stale) = self.to_give.next(Instant::now().into_std());
                     // In the journal they are still due: they are looked up, and come again.
                     stale.iter().for_each(|id| drop(self.in_hand.remove(id)));
                     if let Some(mail) = mail.or_else(|| self.to_remind.pop_front()) {
@@ -390,10 +390,10 @@ impl Loop {
             self.note(mail.id, Told::Deferred { code: None });
             return;
         };
-        let outgoing = rendered(template, &mail);
+        let outgoing = rendered(template, &mail, trusted_until.into_std());
         let (book, policy, due_since, attempts) = (mail.book, mail.policy, mail.due_since, mail.attempts);
         self.in_hand.insert(mail.id, InHand { book, database, policy, due_since, attempts, reminds: None });
         self.put_reminders_back();
-        self.to_give.push(outgoing, trusted_until);
+        self.to_give.push(outgoing);
     }
 }

@@ -2,9 +2,7 @@
 //! what a mail tells may be gone by then. So each has a moment from which on its credential must be looked up again.
 
 use std::collections::VecDeque;
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::domain::template::{Template, Values};
 use crate::domain::translation::Reader;
@@ -25,23 +23,22 @@ pub(super) fn trusted(known_at: Timestamp, now: Timestamp) -> Option<Duration> {
 }
 
 #[derive(Default)]
-pub(super) struct Ready(VecDeque<(Outgoing, Instant)>);
+pub(super) struct Ready(VecDeque<Outgoing>);
 
 impl Ready {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// `trusted_until`: what it tells was known to stand a minute before.
-    pub(super) fn push(&mut self, mail: Outgoing, trusted_until: Instant) {
-        self.0.push_back((mail, trusted_until));
+    pub(super) fn push(&mut self, mail: Outgoing) {
+        self.0.push_back(mail);
     }
 
     /// The next mail to be given, and those before it that lay too long.
     pub(super) fn next(&mut self, now: Instant) -> (Option<Outgoing>, Vec<IssuanceId>) {
         let mut stale = Vec::new();
-        while let Some((mail, trusted_until)) = self.0.pop_front() {
-            if now < trusted_until {
+        while let Some(mail) = self.0.pop_front() {
+            if !mail.is_stale(now) {
                 return (Some(mail), stale);
             }
             stale.push(mail.id);
@@ -50,8 +47,8 @@ impl Ready {
     }
 }
 
-/// The mail as the courier takes it, in its reader's language.
-pub(super) fn rendered(template: &Template, mail: &PendingMail) -> Outgoing {
+/// The mail as the courier takes it, in its reader's language. `trusted_until`: what it tells was known to stand a minute before.
+pub(super) fn rendered(template: &Template, mail: &PendingMail, trusted_until: Instant) -> Outgoing {
     let told = &mail.announcement;
     let reader = Reader {
         username: &told.username,
@@ -77,6 +74,7 @@ pub(super) fn rendered(template: &Template, mail: &PendingMail) -> Outgoing {
         subject: rendered.subject,
         text: Secret::new(rendered.text),
         html: rendered.html.map(Secret::new),
+        not_after: Some(trusted_until),
     }
 }
 
@@ -85,7 +83,7 @@ mod tests {
     use super::*;
     use crate::domain::Mailbox;
 
-    fn mail(id: i64) -> Outgoing {
+    fn mail(id: i64, trusted_until: Instant) -> Outgoing {
         Outgoing {
             id: IssuanceId(id),
             recipient: Mailbox::parse("someone@example.org").unwrap(),
@@ -93,6 +91,7 @@ mod tests {
             subject: "Your PIN".to_owned(),
             text: Secret::new("PIN 123456".to_owned()),
             html: None,
+            not_after: Some(trusted_until),
         }
     }
 
@@ -102,7 +101,7 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut ready = Ready::default();
         for (id, until) in [(1, 60), (2, 10), (3, 20), (4, 60), (5, 30)] {
-            ready.push(mail(id), after(until));
+            ready.push(mail(id, after(until)));
         }
         let mut next = |seconds| {
             let (mail, stale) = ready.next(after(seconds));
@@ -123,7 +122,7 @@ mod tests {
             assert_eq!(left.is_some(), age < 60, "after {age} s");
             let Some(left) = left else { continue };
             let mut ready = Ready::default();
-            ready.push(mail(1), start + left);
+            ready.push(mail(1, start + left));
             assert!(ready.next(start).0.is_some(), "after {age} s it would be taken again and again");
         }
         assert_eq!(trusted(Timestamp(5_000), Timestamp(1_000)), Some(TRUSTED_FOR), "a clock that was set back");

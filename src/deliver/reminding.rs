@@ -178,6 +178,7 @@ fn mail(
         subject: rendered.subject,
         text: Secret::new(rendered.text),
         html: None,
+        not_after: None,
     })
 }
 

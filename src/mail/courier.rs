@@ -4,9 +4,9 @@
 //! every mail given is answered exactly once, here or by [`shutdown`](Courier::shutdown). It must go on taking answers
 //! while it gives mails, or both stand still.
 //!
-//! While [`state`](Courier::state) is [`State::PausedUntil`], mails are answered [`Delivery::NotTried`] at once, those
-//! that were waiting too: nothing grows stale in here, and whoever gives a mail again can first look whether its
-//! credential still stands. Don't give mails before that moment; afterwards the first one finds out, and the others
+//! A mail whose time is over before the pace lets it go is answered [`Delivery::NotTried`]. While
+//! [`state`](Courier::state) is [`State::PausedUntil`], so are all mails at once, those that were waiting too: nothing
+//! grows stale in here, and whoever gives a mail again can first look whether its credential still stands. Don't give mails before that moment; afterwards the first one finds out, and the others
 //! wait for its answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -252,7 +252,7 @@ impl Worker {
     }
 
     async fn carry(&mut self, mail: &Outgoing) -> Answer {
-        let Some(ticket) = self.admit().await else { return not_tried(mail.id) };
+        let Some(ticket) = self.admit(mail).await else { return not_tried(mail.id) };
         let begun = now();
         let date = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let delivery = match &mut self.transport {
@@ -270,8 +270,8 @@ impl Worker {
         Answer { id: mail.id, delivery, took: now().saturating_duration_since(begun) }
     }
 
-    /// Waits for the pace and the gate; `None`: paused or stopping, the mail goes back.
-    async fn admit(&mut self) -> Option<Ticket> {
+    /// Waits for the pace and the gate; `None`: paused, stopping or too late, the mail goes back.
+    async fn admit(&mut self, mail: &Outgoing) -> Option<Ticket> {
         loop {
             self.phase.borrow_and_update();
             if self.stopped.borrow().is_some() {
@@ -279,7 +279,7 @@ impl Worker {
             }
             match self.shared.enter() {
                 Entry::Shut => return None,
-                Entry::Go(ticket) => return self.paced(ticket).await,
+                Entry::Go(ticket) => return self.paced(ticket, mail).await,
                 Entry::Wait => tokio::select! {
                     biased;
                     () = stop(&mut self.stopped) => return None,
@@ -289,16 +289,16 @@ impl Worker {
         }
     }
 
-    /// Waits for the pace with the ticket in hand; hands it back if the gate shuts meanwhile.
-    async fn paced(&mut self, ticket: Ticket) -> Option<Ticket> {
-        loop {
+    /// Waits for the pace with the ticket in hand; hands it back if the gate shuts meanwhile, or the mail grows stale.
+    async fn paced(&mut self, ticket: Ticket, mail: &Outgoing) -> Option<Ticket> {
+        while !mail.is_stale(now()) {
             let wait = self.shared.control().bucket.take(now());
             let Err(wait) = wait else { return Some(ticket) };
             tokio::select! {
                 biased;
                 () = stop(&mut self.stopped) => break,
                 () = shut(&mut self.phase) => break,
-                () = sleep(wait) => {}
+                () = sleep(mail.not_after.map_or(wait, |at| wait.min(at.saturating_duration_since(now())))) => {}
             }
         }
         self.shared.leave(ticket, Delivery::NotTried);

@@ -4,7 +4,7 @@
 //! through [`phrase`] or [`unstructured`], which leave only printable ASCII behind.
 
 use std::fmt::Write;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use lettre::message::header::{ContentTransferEncoding, ContentType, Date, Header, HeaderName, HeaderValue, MIME_VERSION_1_0};
 use lettre::message::{Body, MultiPart, MultiPartKind, SinglePart};
@@ -26,6 +26,14 @@ pub struct Outgoing {
     pub text: Secret,
     /// The same as HTML, for programs that show it.
     pub html: Option<Secret>,
+    /// From then on it is not begun, but handed back: what it tells must be looked up again. `None`: it does not grow stale.
+    pub not_after: Option<Instant>,
+}
+
+impl Outgoing {
+    pub fn is_stale(&self, now: Instant) -> bool {
+        self.not_after.is_some_and(|at| at <= now)
+    }
 }
 
 /// The message as it goes over the wire: lines ended by CRLF and at most 998 octets long, and ASCII only, but for the To

@@ -132,6 +132,7 @@ pub async fn send_notice(config: &MailConfig, to: &Mailbox, kind: &str, subject:
         subject: subject.to_owned(),
         text: Secret::new(text.to_owned()),
         html: None,
+        not_after: None,
     };
     let delivery = transport.send(&mail, now).await;
     transport.close().await;

@@ -58,6 +58,7 @@ pub fn mail(id: i64, to: &str) -> Outgoing {
         subject: format!("Your PIN {id}"),
         text: Secret::new(format!("PIN {id:06}\n.\n..\nend\n")),
         html: None,
+        not_after: None,
     }
 }
 
@@ -255,6 +256,26 @@ async fn one_connection_is_not_slowed_down_by_delayed_acknowledgements() {
     assert_eq!(server.mails().last().map(|got| got.connection), Some(7), "a fresh connection after every 100 mails");
     // The trap (40 ms a mail) gives 22 a second.
     assert!(rate >= 150.0, "only {rate:.0} mails/s over one connection");
+}
+
+/// What it tells may be gone by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_grows_stale_while_it_waits_for_the_pace_is_handed_back_and_costs_no_turn() {
+    let server = SmtpServer::start();
+    let mut courier = Courier::start(&smtp(server.port, 1), Limit::At(6), Timing::default());
+    let begun = Instant::now();
+    send(&mut courier, (0..6).map(|id| mail(id, "ok@example.org")).collect()).await;
+    let stale = Outgoing { not_after: Some(begun + Duration::from_secs(3)), ..mail(6, "ok@example.org") };
+    courier.outgoing.send(stale.clone()).await.expect("room in the queue");
+    let answer = courier.answers.recv().await.expect("an answer");
+    assert!(answer.id == stale.id && matches!(answer.delivery, Delivery::NotTried), "{answer:?}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "before its turn, ten seconds after the first one");
+    courier.outgoing.send(stale).await.expect("room in the queue");
+    let again = courier.answers.recv().await.expect("an answer");
+    assert!(matches!(again.delivery, Delivery::NotTried), "{again:?}");
+    assert!(matches!(send_one(&mut courier, 7, "ok@example.org").await, Delivery::Accepted { .. }));
+    assert!((9..16).contains(&begun.elapsed().as_secs()), "the next turn was not used up: {:?}", begun.elapsed());
+    assert_eq!(server.mails().len(), 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]

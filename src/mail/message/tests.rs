@@ -97,6 +97,7 @@ fn outgoing(subject: &str, text: &str) -> Outgoing {
         subject: subject.to_owned(),
         text: Secret::new(text.to_owned()),
         html: None,
+        not_after: None,
     }
 }
 
@@ -234,7 +235,7 @@ proptest! {
         let recipient = Mailbox::parse(&format!("{local}@sub.example.org")).unwrap();
         let rehearsal = Mailbox::parse("rehearsal@example.net").unwrap();
         let secret = |text: &String| Secret::new(text.clone());
-        let out = Outgoing { id: IssuanceId(1), recipient, message_id, subject: subject.clone(), text: secret(&body_text), html: html.as_ref().map(secret) };
+        let out = Outgoing { id: IssuanceId(1), recipient, message_id, subject: subject.clone(), text: secret(&body_text), html: html.as_ref().map(secret), not_after: None };
         let composed = || compose(&sender(name.as_deref()), &out, redirected.then_some(&rehearsal), Timestamp(date));
         let mail = composed();
         prop_assert_eq!(&mail, &composed());
