@@ -65,12 +65,6 @@ impl Post {
         reply
     }
 
-    /// The program went away in the middle of a mail: it was killed, or a busy machine let its deadline pass.
-    fn left(&mut self, to: String) {
-        *self.given.entry("left alone").or_default() += 1;
-        *self.refused.entry(to).or_default() += 1;
-    }
-
     fn take(&mut self, message: &str, to: &str, clock: &Clock) {
         let mail = parse(message, to, clock);
         if let (true, Some(pin)) = (self.forges, &mail.pin) {
@@ -111,13 +105,27 @@ pub async fn serve(listener: std::net::TcpListener, post: Rc<RefCell<Post>>, clo
 
 async fn talk(mut stream: TcpStream, post: Rc<RefCell<Post>>, clock: Clock) {
     // Whatever goes wrong ends the conversation, as it does anywhere.
-    let mut in_hand = String::new();
+    let mut in_hand = InHand { to: None, post: &post };
     let _ = converse(&mut stream, &mut in_hand, &post, &clock).await;
-    drop(stream);
-    if !in_hand.is_empty() {
-        post.borrow_mut().left(in_hand);
-    }
+    drop((stream, in_hand));
     breathe().await;
+}
+
+/// For whom there is a mail that is neither taken nor refused.
+struct InHand<'a> {
+    to: Option<String>,
+    post: &'a RefCell<Post>,
+}
+
+/// The program went away in the middle of the mail, or was killed, and the conversation with it.
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if let Some(to) = self.to.take() {
+            let mut post = self.post.borrow_mut();
+            *post.given.entry("left alone").or_default() += 1;
+            *post.refused.entry(to).or_default() += 1;
+        }
+    }
 }
 
 /// Lets the other side read what it was told before the time goes on.
@@ -127,8 +135,7 @@ async fn breathe() {
     }
 }
 
-/// `in_hand`: for whom there is a mail that is neither taken nor refused.
-async fn converse(stream: &mut TcpStream, in_hand: &mut String, post: &RefCell<Post>, clock: &Clock) -> std::io::Result<()> {
+async fn converse(stream: &mut TcpStream, in_hand: &mut InHand<'_>, post: &RefCell<Post>, clock: &Clock) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     if post.borrow().down {
         return Ok(());
@@ -172,7 +179,7 @@ async fn converse(stream: &mut TcpStream, in_hand: &mut String, post: &RefCell<P
                     Reply::Never => say!("550 5.1.1 nobody of that name"),
                     Reply::Site | Reply::Sender => say!("554 5.7.1 not from you"),
                     _ => {
-                        in_hand.clone_from(&to);
+                        in_hand.to = Some(to.clone());
                         say!("250 2.1.5 fine");
                     }
                 }
@@ -193,7 +200,7 @@ async fn converse(stream: &mut TcpStream, in_hand: &mut String, post: &RefCell<P
                 if reply == Reply::LostBefore {
                     return Ok(());
                 }
-                in_hand.clear();
+                in_hand.to = None;
                 if matches!(reply, Reply::LaterAtEnd | Reply::Busy) {
                     say!("451 4.3.0 later");
                     continue;
@@ -205,7 +212,7 @@ async fn converse(stream: &mut TcpStream, in_hand: &mut String, post: &RefCell<P
                 say!("250 2.0.0 taken");
             }
             "RSET" => {
-                in_hand.clear();
+                in_hand.to = None;
                 say!("250 fine");
             }
             "QUIT" => return Ok(()),
