@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::site::at_most;
 
 /// Waits until it is so.
-pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + at_most();
+pub async fn until(what: &str, within: Duration, mut is_so: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + within;
     while !is_so().await {
-        assert!(Instant::now() < end, "{what}: not within {:?}", at_most());
+        assert!(Instant::now() < end, "{what}: not within {within:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

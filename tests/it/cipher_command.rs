@@ -104,7 +104,7 @@ async fn who_takes_too_long_is_killed_with_all_that_it_started() {
     assert_eq!(told(&slow).await, "the cipher's command /bin/sh did not end within 500ms and was killed");
     assert!(begun.elapsed() < Duration::from_secs(20));
     let pid = fs::read_to_string(folder.path().join("pid")).unwrap();
-    until("it is ended", async || !lives(&pid)).await;
+    until("it is ended", Duration::from_secs(20), async || !lives(&pid)).await;
 }
 
 #[tokio::test]
@@ -113,10 +113,10 @@ async fn nothing_runs_on_once_nobody_waits() {
     let slow = shell("echo $$ >$0/pid; exec sleep 300", folder.path());
     let file = folder.path().join("pid");
     let waiting = tokio::spawn(async move { encrypt(&slow, &code()).await.map(drop) });
-    until("it says who it is", async || fs::read_to_string(&file).is_ok_and(|pid| pid.ends_with('\n'))).await;
+    until("it says who it is", Duration::from_secs(20), async || fs::read_to_string(&file).is_ok_and(|pid| pid.ends_with('\n'))).await;
     waiting.abort();
     let pid = fs::read_to_string(&file).unwrap();
-    until("it is ended", async || !lives(&pid)).await;
+    until("it is ended", Duration::from_secs(20), async || !lives(&pid)).await;
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ async fn a_full_disk_costs_lines_and_nothing_else() {
     site.add_visitor("second@visitors.example").await;
     site.mail_to("second@visitors.example", Duration::from_secs(30)).await;
     let told = || lines(site.folder()).iter().filter_map(|line| line["lines"].as_u64()).collect::<Vec<_>>();
-    until("what was lost is told", async || log.exists() && !told().is_empty()).await;
+    until("what was lost is told", Duration::from_secs(30), async || log.exists() && !told().is_empty()).await;
     let ended = daemon.stop();
     assert_eq!(ended.code, 0, "{}", ended.all());
     assert!(told().len() == 1 && told()[0] >= dropped, "{:?} of {dropped}", told());

@@ -189,7 +189,7 @@ async fn a_template_that_waiting_mail_is_written_by_cannot_vanish() {
     daemon.until(Step::Ready).await;
     site.stop_mail_server();
     site.add_visitor("ann@visitors.example").await;
-    until("the visitor has a PIN", async || site.number("SELECT count(*) FROM users_cards").await > 0).await;
+    until("the visitor has a PIN", LONG, async || site.number("SELECT count(*) FROM users_cards").await > 0).await;
     let renamed = before.replace("template: visitor", "template: guest").replace("  visitor:\n", "  guest:\n");
     std::fs::write(site.config(), &renamed).unwrap();
     refused(&daemon, 1).await;

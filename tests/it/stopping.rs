@@ -64,7 +64,7 @@ async fn while_writing_a_batch() {
     stopped(daemon);
     site.sql("ROLLBACK").await;
     let daemon = site.start(&[]);
-    until("four have a PIN", async || site.number("SELECT count(*) FROM users_cards").await >= 4).await;
+    until("four have a PIN", LONG, async || site.number("SELECT count(*) FROM users_cards").await >= 4).await;
     let ended = stopped(daemon); // amid batches that do not wait
     assert!(!ended.stderr.contains("did not end in time"), "{}", ended.all());
     let daemon = site.start(&[]);
@@ -99,7 +99,7 @@ async fn while_a_mail_server_does_not_answer() {
     let daemon = site.start(&[]);
     site.mail_to("stall@visitors.example", LONG).await; // it has the mail, and does not answer
     visitors(&site, 3).await;
-    until("four have a PIN", async || site.number("SELECT count(*) FROM users_cards").await >= 4).await;
+    until("four have a PIN", LONG, async || site.number("SELECT count(*) FROM users_cards").await >= 4).await;
     stopped(daemon);
     site.sql("DELETE FROM users_cards WHERE user_id = (SELECT id FROM users WHERE login LIKE 'stall%')").await;
     site.sql("DELETE FROM users WHERE login LIKE 'stall%'").await;

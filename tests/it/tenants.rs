@@ -76,7 +76,7 @@ async fn a_broken_tenant_does_not_hold_up_the_other_and_is_served_once_it_is_men
 
     // And what breaks while the daemon is at work.
     site.sql(BREAK_TWO).await;
-    until("the daemon notices", async || site.http("/readyz").await.contains("two: not ready, failing")).await;
+    until("the daemon notices", LONG, async || site.http("/readyz").await.contains("two: not ready, failing")).await;
     site.add_visitor("dan@visitors.example").await;
     site.mail_to("dan@visitors.example", LONG).await;
     add_to_two(&site, "eve@visitors.example").await;
@@ -214,7 +214,7 @@ async fn observing_goes_on_beside_a_broken_tenant() {
     site.sql(BREAK_TWO).await;
     site.add_visitor("ann@visitors.example").await;
     let daemon = site.start(&[]);
-    until("one is observed", async || {
+    until("one is observed", LONG, async || {
         let ready = site.page("/readyz").await.unwrap_or_default(); // the daemon may not listen yet
         ready.contains("one: ready") && ready.contains("two: not ready, failing")
     })
@@ -244,7 +244,7 @@ async fn a_server_that_is_down_holds_up_nobody_and_loses_nothing() {
     assert!(ended.code == 1 && ended.stdout.contains("No pass over two: "), "{}", ended.all());
     site.mail_to("ann@visitors.example", LONG).await;
     let daemon = site.start(&[]);
-    until("one is served, and two is told", async || {
+    until("one is served, and two is told", LONG, async || {
         let ready = site.page("/readyz").await.unwrap_or_default();
         ready.contains("one: ready") && ready.contains("two: not ready, failing")
     })
